@@ -1,0 +1,160 @@
+"""Files that are either whole or absent, also after a kill or a full disk.
+
+Bytes are built in memory and written by us, never by HDF5: libhdf5 dies of SIGSEGV on a full disk, a plain write
+returns an error that can be reported. Temporaries stand in the target's own folder, so that `os.replace` is atomic.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from cache.errors import CorruptShard, StorageError
+
+_STORAGE_ERRNOS = {errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EDQUOT, errno.EROFS}
+_CHECKSUM_KEY = "body_sha256"
+
+
+def write_bytes(path: Path, data: bytes | memoryview, *, check: Callable[[Path], None] | None = None) -> None:
+    """Replaces `path` by `data` atomically and durably.
+
+    Args:
+        path: the file to write.
+        data: its whole content.
+        check: reads the temporary back and raises if it is not what was meant; only then does it become `path`.
+
+    Raises:
+        StorageError: the disk is full or failing, or a file-size limit was hit; the old file is untouched.
+    """
+    with _storage_errors(path):
+        temporary = _write_temporary(path, data)
+        if check is not None:
+            check(temporary)
+        temporary.replace(path)
+        _sync_folder(path.parent)
+
+
+def create_bytes(path: Path, data: bytes) -> bool:
+    """Creates `path` unless it exists; of many processes that try at once exactly one wins.
+
+    Returns:
+        True if this call created the file, False if it was there before (the caller compares the content).
+    """
+    with _storage_errors(path):
+        temporary = _write_temporary(path, data)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return False
+        finally:
+            temporary.unlink()
+        _sync_folder(path.parent)
+    return True
+
+
+def encode_json(body: Mapping[str, Any]) -> bytes:
+    """Pretty JSON of `body` with a sha256 of its canonical form as last key."""
+    return json.dumps({**body, _CHECKSUM_KEY: _canonical_sha256(body)}, indent=1, ensure_ascii=False).encode() + b"\n"
+
+
+def write_json(path: Path, body: Mapping[str, Any]) -> None:
+    """Writes `encode_json(body)` atomically."""
+    write_bytes(path, encode_json(body))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a file written by `write_json` and returns its body without the checksum.
+
+    Raises:
+        CorruptShard: not JSON, or the body does not match its sha256.
+    """
+    try:
+        body = json.loads(path.read_bytes())
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise CorruptShard(f"{path} is not valid JSON ({error}); delete it and run the command again") from error
+    stored = body.pop(_CHECKSUM_KEY, None) if isinstance(body, dict) else None
+    if stored is None or stored != _canonical_sha256(body):
+        raise CorruptShard(
+            f"{path} does not match its own sha256: it was edited or damaged; delete it and run the command again"
+        )
+    return body
+
+
+def sha256_file(path: Path) -> str:
+    """Hex sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sweep(folder: Path) -> int:
+    """Removes temporaries that dead processes of this host left in `folder`; returns how many."""
+    removed = 0
+    for path in folder.glob(".*.tmp"):
+        *_, host, pid, _ = path.name.split("~")
+        if host == _host() and not _is_alive(int(pid)):
+            path.unlink(missing_ok=True)
+            removed += 1
+    return removed
+
+
+def _write_temporary(path: Path, data: bytes | memoryview) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}~{_host()}~{os.getpid()}~.tmp")
+    try:
+        with temporary.open("wb", buffering=0) as file:
+            view = memoryview(data)
+            while view.nbytes:
+                view = view[file.write(view) :]
+            os.fsync(file.fileno())
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    return temporary
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "nt":  # Windows can't open folders; its rename is durable enough for reading and training.
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _storage_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _STORAGE_ERRNOS:
+            raise StorageError(
+                f"cannot write {path}: {error.strerror}. What was committed before is safe; make room and run the "
+                "same command again"
+            ) from error
+        raise
+
+
+def _canonical_sha256(body: Mapping[str, Any]) -> str:
+    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _host() -> str:
+    return socket.gethostname().replace("~", "-").replace("/", "-")
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

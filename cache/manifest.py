@@ -1,0 +1,296 @@
+"""A dataset as Deconfound sees it: which piece of which video, its labels, its place in every protocol.
+
+On disk a folder of two files: `dataset.json` (name, tasks, protocols, video root) and `clips.jsonl` (one clip a line).
+Labels are class names, never integers: integers of somebody's copy are the classic way to train on the wrong classes.
+"""
+
+import json
+import math
+import os
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from cache import atomic
+from cache.errors import ManifestError
+
+TaskKind = Literal["single", "multi"]
+SCHEMA_VERSION = 1
+VIDEOS_VARIABLE = "DECONFOUND_VIDEOS"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """One question asked of clips: exactly one class of C (`single`) or any subset (`multi`)."""
+
+    name: str
+    kind: TaskKind
+    class_names: tuple[str, ...]
+    prompts: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("single", "multi"):
+            raise ManifestError(f"task {self.name!r}: kind is {self.kind!r}; accepted: 'single', 'multi'")
+        if not self.class_names:
+            raise ManifestError(f"task {self.name!r} has no classes")
+        if len(set(self.class_names)) != len(self.class_names):
+            twice = sorted({name for name in self.class_names if self.class_names.count(name) > 1})
+            raise ManifestError(f"task {self.name!r}: class names appear twice: {twice[:10]}")
+        if len(self.prompts) != len(self.class_names):
+            raise ManifestError(
+                f"task {self.name!r}: {len(self.class_names)} classes but {len(self.prompts)} prompts; give one a class"
+            )
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return len(self.class_names)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clip:
+    """A piece of one video. A task missing in `labels` means unlabelled; an empty tuple means: none of its classes."""
+
+    id: str
+    video: str
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+    splits: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    groups: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.id or "\0" in self.id:
+            raise ManifestError(f"clip id {self.id!r}: give a non-empty text without NUL")
+        path = PurePosixPath(self.video)
+        if not self.video or path.is_absolute() or ".." in path.parts:
+            raise ManifestError(
+                f"clip {self.id!r}: video {self.video!r} must be a path inside the video root, without '..'"
+            )
+        start, end = self.start_seconds, self.end_seconds
+        if any(value is not None and not math.isfinite(value) for value in (start, end)):
+            raise ManifestError(f"clip {self.id!r}: start and end must be finite seconds, not {start} and {end}")
+        if (start is not None and start < 0) or (end is not None and end <= (start or 0.0)):
+            raise ManifestError(f"clip {self.id!r}: start {start} and end {end} seconds do not make a piece of video")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Tasks, protocols (each a tuple of split names) and clips, in a fixed order."""
+
+    name: str
+    version: str
+    tasks: tuple[Task, ...]
+    protocols: Mapping[str, tuple[str, ...]]
+    clips: tuple[Clip, ...]
+    video_root: Path
+
+    def __post_init__(self) -> None:
+        tasks = {task.name: task for task in self.tasks}
+        if len(tasks) != len(self.tasks):
+            raise ManifestError(f"dataset {self.name!r}: task names appear twice: {[t.name for t in self.tasks]}")
+        classes = {name: frozenset(task.class_names) for name, task in tasks.items()}
+        seen: dict[str, str] = {}
+        for line, clip in enumerate(self.clips, start=1):
+            where = f"clip {clip.id!r} (number {line})"
+            normal = unicodedata.normalize("NFC", clip.id)
+            if normal in seen:
+                raise ManifestError(f"{where}: its id was given before, as {seen[normal]!r}; ids must be unique")
+            seen[normal] = clip.id
+            self._check_splits(clip, where)
+            for name, labels in clip.labels.items():
+                _check_labels(where, name, labels, tasks, classes)
+
+    def _check_splits(self, clip: Clip, where: str) -> None:
+        for protocol, split in clip.splits.items():
+            accepted = self.protocols.get(protocol)
+            if accepted is None:
+                raise ManifestError(f"{where}: protocol {protocol!r} is not one of {sorted(self.protocols)}")
+            if split not in accepted:
+                raise ManifestError(f"{where}: split {split!r} is not one of {list(accepted)} of protocol {protocol!r}")
+
+    def task(self, name: str) -> Task:
+        """The task of that name; ManifestError lists what there is."""
+        for task in self.tasks:
+            if task.name == name:
+                return task
+        raise ManifestError(f"dataset {self.name!r} has no task {name!r}; it has {[task.name for task in self.tasks]}")
+
+    def clip(self, clip_id: str) -> Clip:
+        """The clip of that id."""
+        for clip in self.clips:
+            if clip.id == clip_id:
+                return clip
+        raise ManifestError(f"dataset {self.name!r} has no clip {clip_id!r} among its {len(self.clips)}")
+
+    def select(self, protocol: str, split: str) -> tuple[Clip, ...]:
+        """All clips of one split, in manifest order."""
+        splits = self.protocols.get(protocol)
+        if splits is None:
+            raise ManifestError(f"dataset {self.name!r} has no protocol {protocol!r}; it has {sorted(self.protocols)}")
+        if split not in splits:
+            raise ManifestError(f"protocol {protocol!r} of {self.name!r} has no split {split!r}; it has {list(splits)}")
+        return tuple(clip for clip in self.clips if clip.splits.get(protocol) == split)
+
+    def video_path(self, clip: Clip) -> Path:
+        """Where the clip's video should be on this machine (it need not exist)."""
+        return self.video_root / clip.video
+
+    def targets(self, task: Task, clips: Iterable[Clip]) -> npt.NDArray[np.int64] | npt.NDArray[np.uint8]:
+        """Targets of labelled clips.
+
+        Returns:
+            (n,) int64 class indices for a single-label task, (n, C) uint8 of 0 and 1 for a multi-label one.
+
+        Raises:
+            ManifestError: a clip has no label for this task.
+        """
+        index = {name: number for number, name in enumerate(task.class_names)}
+        rows = [[index[name] for name in _labels_of(clip, task)] for clip in clips]
+        if task.kind == "single":
+            return np.array([row[0] for row in rows], dtype=np.int64)
+        targets = np.zeros((len(rows), task.num_classes), dtype=np.uint8)
+        for target, row in zip(targets, rows, strict=True):
+            target[row] = 1
+        return targets
+
+    def write(self, folder: Path) -> None:
+        """Writes `dataset.json` and `clips.jsonl`; a root inside or beside the folder is stored relative to it."""
+        folder.mkdir(parents=True, exist_ok=True)
+        lines = [json.dumps(_clip_to_json(clip), ensure_ascii=False) for clip in self.clips]
+        atomic.write_bytes(folder / "clips.jsonl", "".join(line + "\n" for line in lines).encode())
+        body = {
+            "schema_version": SCHEMA_VERSION,
+            "name": self.name,
+            "version": self.version,
+            "video_root": _portable_root(self.video_root, folder),
+            "tasks": [
+                {
+                    "name": task.name,
+                    "kind": task.kind,
+                    "class_names": list(task.class_names),
+                    "prompts": list(task.prompts),
+                }
+                for task in self.tasks
+            ],
+            "protocols": {name: list(splits) for name, splits in self.protocols.items()},
+        }
+        text = json.dumps(body, indent=1, ensure_ascii=False) + "\n"
+        atomic.write_bytes(folder / "dataset.json", text.encode())
+
+    @classmethod
+    def read(cls, folder: Path, *, videos: Path | None = None) -> Self:
+        """Reads a dataset folder.
+
+        Args:
+            folder: where `dataset.json` and `clips.jsonl` are.
+            videos: the video root on this machine; otherwise DECONFOUND_VIDEOS, otherwise the stored one.
+
+        Raises:
+            ManifestError: a file is absent, is not the format, or contradicts itself (with file and line).
+        """
+        body = _read_header(folder / "dataset.json")
+        override = videos or (Path(os.environ[VIDEOS_VARIABLE]) if os.environ.get(VIDEOS_VARIABLE) else None)
+        try:
+            tasks = tuple(
+                Task(
+                    name=task["name"],
+                    kind=task["kind"],
+                    class_names=tuple(task["class_names"]),
+                    prompts=tuple(task["prompts"]),
+                )
+                for task in body["tasks"]
+            )
+            return cls(
+                name=body["name"],
+                version=body["version"],
+                tasks=tasks,
+                protocols={name: tuple(splits) for name, splits in body["protocols"].items()},
+                clips=tuple(_read_clips(folder / "clips.jsonl")),
+                video_root=override or folder / body["video_root"],
+            )
+        except (KeyError, TypeError) as error:
+            raise ManifestError(f"{folder / 'dataset.json'}: missing or malformed key {error}") from error
+
+
+def _check_labels(
+    where: str,
+    task_name: str,
+    labels: Sequence[str],
+    tasks: Mapping[str, Task],
+    classes: Mapping[str, frozenset[str]],
+) -> None:
+    if task_name not in tasks:
+        raise ManifestError(f"{where}: label for task {task_name!r}, but the tasks are {sorted(tasks)}")
+    unknown = [name for name in labels if name not in classes[task_name]]
+    if unknown:
+        raise ManifestError(f"{where}: {unknown[:10]} are not classes of task {task_name!r}")
+    if tasks[task_name].kind == "single" and len(labels) != 1:
+        raise ManifestError(f"{where}: task {task_name!r} takes exactly one class, not {list(labels)}")
+    if len(set(labels)) != len(labels):
+        raise ManifestError(f"{where}: task {task_name!r} names a class twice: {list(labels)}")
+
+
+def _labels_of(clip: Clip, task: Task) -> tuple[str, ...]:
+    try:
+        return clip.labels[task.name]
+    except KeyError:
+        raise ManifestError(f"clip {clip.id!r} has no label for task {task.name!r}") from None
+
+
+def _portable_root(root: Path, folder: Path) -> str:
+    root, folder = root.absolute(), folder.absolute()
+    if root.is_relative_to(folder.parent):
+        return Path(os.path.relpath(root, folder)).as_posix()
+    return root.as_posix()
+
+
+def _clip_to_json(clip: Clip) -> dict[str, Any]:
+    optional = {
+        "start_seconds": clip.start_seconds,
+        "end_seconds": clip.end_seconds,
+        "splits": dict(clip.splits),
+        "labels": {task: list(names) for task, names in clip.labels.items()},
+        "groups": dict(clip.groups),
+    }
+    return {"id": clip.id, "video": clip.video} | {
+        key: value for key, value in optional.items() if value not in (None, {})
+    }
+
+
+def _read_header(path: Path) -> dict[str, Any]:
+    try:
+        body = json.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise ManifestError(f"{path} does not exist; make a dataset folder with `deconfound prepare`") from None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ManifestError(f"{path} is not utf-8 JSON: {error}") from error
+    version = body.get("schema_version") if isinstance(body, dict) else None
+    if version != SCHEMA_VERSION:
+        raise ManifestError(f"{path}: schema_version is {version!r}, this version reads {SCHEMA_VERSION}")
+    return body
+
+
+def _read_clips(path: Path) -> list[Clip]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except FileNotFoundError:
+        raise ManifestError(f"{path} does not exist; it holds one clip a line") from None
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{path} is not utf-8: {error}") from error
+    clips = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            labels = {task: tuple(names) for task, names in row.pop("labels", {}).items()}
+            clips.append(Clip(labels=labels, **row))
+        except (json.JSONDecodeError, TypeError, AttributeError, ManifestError) as error:
+            raise ManifestError(f"{path}, line {number}: {error}") from error
+    return clips

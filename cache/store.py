@@ -1,0 +1,266 @@
+"""A cache folder opened for reading: streams by name, rows by clip id, straight out of memory maps.
+
+Reads are not checked (a crc per read costs nine times the read); `verify_once` hashes every shard once per cache and
+remembers it. Shards are opened on first use and in each process anew, so a store may be handed to worker processes.
+"""
+
+import itertools
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from cache import atomic, fingerprint
+from cache.array_file import Array
+from cache.errors import CacheError, CorruptShard, FailedClip, MissingClip
+from cache.fingerprint import Fingerprint
+from cache.manifest import Task
+from cache.rows import SCHEMAS, Failure, Joints, Provenance
+from cache.shard import Shard, Sidecar, read_shard, sidecars
+from cache.text import TextFeatures
+
+logger = logging.getLogger(__name__)
+_VERIFIED = "verified.json"
+
+
+class StreamReader:
+    """One stream of a cache. `reader[clip_id]` gives that clip's rows.
+
+    visual_prompts: (F, D) float16; frames: F bytes-like JPEG files; joints: `Joints`; video_tokens: (L, d_v) float32.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.fingerprint: Fingerprint = fingerprint.load(folder)
+        self.stream = self.fingerprint.stream
+        self.failures: dict[str, Failure] = {}
+        self._places: dict[str, tuple[Sidecar, int]] = {}
+        self._shards: dict[int, Shard] = {}
+        for sidecar in sidecars(folder):
+            self._index(sidecar)
+
+    def _index(self, sidecar: Sidecar) -> None:
+        if sidecar.fingerprint_sha256 != self.fingerprint.sha256:
+            raise CorruptShard(
+                f"{self.folder / sidecar.file} was made with other settings than {fingerprint.FILE_NAME} beside it; "
+                "delete it and its .json, then extract again"
+            )
+        for index, clip in enumerate(sidecar.clips):
+            if clip.failure is None:
+                self._places[clip.id] = (sidecar, index)
+            else:
+                self.failures[clip.id] = clip.failure
+
+    def __reduce__(self) -> tuple[type["StreamReader"], tuple[Path]]:
+        return type(self), (self.folder,)
+
+    def __repr__(self) -> str:
+        return f"StreamReader({self.stream!r}, {len(self)} clips, {len(self.failures)} failed)"
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __contains__(self, clip_id: object) -> bool:
+        return clip_id in self._places
+
+    @property
+    def clip_ids(self) -> tuple[str, ...]:
+        """Ids of the clips that have rows."""
+        return tuple(self._places)
+
+    def __getitem__(self, clip_id: str) -> Any:  # noqa: ANN401 (the class says what each stream gives)
+        """The clip's rows; see the class.
+
+        Raises:
+            FailedClip: extraction failed on this clip; says why.
+            MissingClip: the stream has no row for it.
+        """
+        shard, start, stop = self._find(clip_id)
+        if self.stream == "frames":
+            return _blobs(shard.arrays, "jpeg", start, stop)
+        if self.stream == "joints":
+            return Joints(**{entry.name: shard.arrays[entry.name][start:stop] for entry in SCHEMAS["joints"].fields})
+        return shard.arrays[self.stream][start:stop]
+
+    def pts_seconds(self, clip_id: str) -> npt.NDArray[np.float64]:
+        """(F,) true presentation times of the clip's rows, in seconds."""
+        shard, start, stop = self._find(clip_id)
+        return shard.arrays["pts_seconds"][start:stop]
+
+    def frame_index(self, clip_id: str) -> npt.NDArray[np.int64]:
+        """(F,) index of each row's frame in its video, counted in display order."""
+        shard, start, stop = self._find(clip_id)
+        return shard.arrays["frame_index"][start:stop]
+
+    def num_rows(self, clip_id: str) -> int:
+        """F of this clip."""
+        sidecar, index = self._place(clip_id)
+        return sidecar.clips[index].num_rows
+
+    def provenance(self, clip_id: str) -> Provenance:
+        """Where the clip's rows come from."""
+        sidecar, index = self._place(clip_id)
+        return self._shard(sidecar).provenance(index)
+
+    def _find(self, clip_id: str) -> tuple[Shard, int, int]:
+        sidecar, index = self._place(clip_id)
+        shard = self._shards.get(sidecar.number) or self._shard(sidecar)
+        return shard, shard.row_offsets[index], shard.row_offsets[index + 1]
+
+    def _place(self, clip_id: str) -> tuple[Sidecar, int]:
+        try:
+            return self._places[clip_id]
+        except KeyError:
+            pass
+        failure = self.failures.get(clip_id)
+        if failure is not None:
+            raise FailedClip(clip_id, failure.code, failure.message)
+        raise MissingClip(
+            f"{self.folder} has no clip {clip_id!r}; run `deconfound extract` with the dataset that names it"
+        )
+
+    def _shard(self, sidecar: Sidecar) -> Shard:
+        shard = self._shards.get(sidecar.number)
+        if shard is None:
+            shard = self._shards[sidecar.number] = read_shard(self.folder, sidecar)
+        return shard
+
+
+class FeatureStore:
+    """A cache folder opened for reading.
+
+    Example:
+        store = FeatureStore.open(Path("CACHE"))
+        store.visual_prompts["P03_cam01_P03_cereals"]  # (F, D) float16
+    """
+
+    def __init__(self, folder: Path) -> None:
+        if not (folder / "plan.json").exists():
+            raise CacheError(f"{folder} is not a cache (no plan.json); make one with `deconfound extract`")
+        self.folder = folder
+        self._readers: dict[str, StreamReader] = {}
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Opens a cache.
+
+        Raises:
+            CacheError: the folder is not a cache.
+        """
+        return cls(folder)
+
+    def __repr__(self) -> str:
+        return f"FeatureStore({str(self.folder)!r}, streams={self.streams})"
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Names of the streams that the cache has, text included."""
+        names = (path.parent.name for path in self.folder.glob(f"*/{fingerprint.FILE_NAME}"))
+        return tuple(sorted(names))
+
+    def stream(self, name: str) -> StreamReader:
+        """The reader of one stream.
+
+        Raises:
+            CacheError: the cache has no such stream; says what it has and what to run.
+        """
+        if name not in self._readers:
+            if name not in SCHEMAS or not (self.folder / name / fingerprint.FILE_NAME).exists():
+                raise CacheError(
+                    f"{self.folder} has no stream {name!r}; it has {list(self.streams)}. "
+                    f"Run `deconfound extract DATASET --cache {self.folder} --streams {name}`"
+                )
+            self._readers[name] = StreamReader(self.folder / name)
+        return self._readers[name]
+
+    @property
+    def visual_prompts(self) -> StreamReader:
+        """CLIP embeddings of frames."""
+        return self.stream("visual_prompts")
+
+    @property
+    def frames(self) -> StreamReader:
+        """JPEG frames."""
+        return self.stream("frames")
+
+    @property
+    def joints(self) -> StreamReader:
+        """Joint coordinates."""
+        return self.stream("joints")
+
+    def fingerprint(self, stream: str) -> Fingerprint:
+        """What made a stream; `text` too."""
+        if stream not in self.streams:
+            raise CacheError(f"{self.folder} has no stream {stream!r}; it has {list(self.streams)}")
+        return fingerprint.load(self.folder / stream)
+
+    def text(self, task: Task) -> TextFeatures:
+        """Text embeddings of a task's classes and prompts."""
+        return TextFeatures.read(self.folder, task)
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """What every product made from this cache must repeat: streams of random weights."""
+        return tuple(
+            f'{name}: {mark.model.get("name")} with random weights (pretrained = "none"): features carry no knowledge'
+            for name in self.streams
+            if (mark := self.fingerprint(name)).random_weights
+        )
+
+    def verify_once(self) -> int:
+        """Checks the sha256 of every shard that was not checked before; returns how many were hashed.
+
+        Raises:
+            CorruptShard: a shard's bytes are not what was committed.
+        """
+        remembered = _read_verified(self.folder / _VERIFIED)
+        current: dict[str, list[Any]] = {}
+        hashed = 0
+        for stream in self.streams:
+            for sidecar in sidecars(self.folder / stream) if stream in SCHEMAS else ():
+                path = self.folder / stream / sidecar.file
+                key = f"{stream}/{sidecar.file}"
+                current[key] = [sidecar.sha256, *_identity(path)]
+                if remembered.get(key) != current[key]:
+                    hashed += 1
+                    if atomic.sha256_file(path) != sidecar.sha256:
+                        raise CorruptShard(
+                            f"{path} does not match its sha256; delete it and its .json, then extract again"
+                        )
+        if current != remembered:
+            try:
+                atomic.write_json(self.folder / _VERIFIED, {"shards": current})
+            except PermissionError:
+                logger.info("%s is read-only: the check of its shards is not remembered", self.folder)
+        return hashed
+
+
+def _blobs(arrays: Mapping[str, Array], name: str, start: int, stop: int) -> list[memoryview]:
+    offsets = arrays[f"{name}_offsets"][start : stop + 1].tolist()
+    data = arrays[name].data
+    return [data[first:last] for first, last in itertools.pairwise(offsets)]
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        raise CorruptShard(f"{path} is gone though its .json names it; delete that file and extract again") from None
+    return status.st_size, status.st_mtime_ns
+
+
+def _read_verified(path: Path) -> dict[str, list[Any]]:
+    try:
+        return json.loads(json.dumps(atomic.read_json(path)["shards"]))
+    except FileNotFoundError:
+        return {}
+    except CorruptShard:
+        logger.warning("%s is damaged: all shards are checked again", path)
+        return {}

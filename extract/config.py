@@ -1,0 +1,146 @@
+"""Everything a person may choose about extraction: `[extract]` in a recipe, `--set extract.num_frames=16`.
+
+A reader may ask why person boxes have no default: the two honest answers (the whole frame, boxes from a file)
+give different joints, and a silent choice would end up in a paper. Asking for joints without choosing is refused.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+from cache.errors import ConfigError
+
+Stream = Literal["frames", "visual_prompts", "joints", "text"]
+BoxSource = Literal["whole_frame", "file"]
+
+
+def _require_at_least(minimum: float, **values: float) -> None:
+    for name, value in values.items():
+        if value < minimum:
+            raise ValueError(f"{name} = {value}: it must be at least {minimum}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageEncoderConfig:
+    """The frozen CLIP image tower (and the text tower that goes with it)."""
+
+    model: str = "ViT-B-16-quickgelu"
+    """open_clip's model name. Weights released by OpenAI need the `-quickgelu` variant."""
+    pretrained: str = "openai"
+    """A tag known to open_clip, a path to a weights file, or `none` for random weights."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the forward pass. bf16 is faster and is part of the fingerprint."""
+    batch_size: int = 64
+    """Images per forward pass: constant, the last batch is padded."""
+    seed: int = 0
+    """Seeds random weights; unused otherwise."""
+
+    def __post_init__(self) -> None:
+        _require_at_least(1, batch_size=self.batch_size)
+        if not self.model or not self.pretrained:
+            raise ValueError(
+                "model and pretrained may not be empty; use pretrained = 'none' for random weights"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoseConfig:
+    """The frozen HRNet and where its person boxes come from."""
+
+    model: Literal["hrnet_w32", "hrnet_w48"] = "hrnet_w32"
+    """Width of the network."""
+    weights: str = "hrnet_w32_coco_256x192"
+    """A known tag, a path to an official or mmpose checkpoint, or `none` for random weights."""
+    boxes: BoxSource | None = None
+    """Where person boxes come from. There is no default: `whole_frame` or `file`."""
+    boxes_file: str = ""
+    """The file of person boxes; needed when boxes = 'file'."""
+    input_height: int = 256
+    """Pixels of the network's input."""
+    input_width: int = 192
+    """Pixels of the network's input."""
+    codec: Literal["msra", "udp", "dark"] = "msra"
+    """How heatmaps become coordinates; it must be the one that the weights were trained with."""
+    flip_test: bool = False
+    """Average with the mirrored image, as the published numbers do; doubles the cost."""
+    batch_size: int = 64
+    """Person crops per forward pass: constant, the last batch is padded."""
+    seed: int = 0
+    """Seeds random weights; unused otherwise."""
+
+    def __post_init__(self) -> None:
+        _require_at_least(1, batch_size=self.batch_size)
+        for name, value in (("input_height", self.input_height), ("input_width", self.input_width)):
+            if value < 32 or value % 32:
+                raise ValueError(f"{name} = {value}: it must be a positive multiple of 32")
+        if self.boxes == "file" and not self.boxes_file:
+            raise ValueError("boxes = 'file' needs boxes_file = PATH")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FramesConfig:
+    """The JPEGs that training fine-tunes a video encoder on."""
+
+    short_side: int = 256
+    """Pixels of the shorter side; the aspect is kept and smaller videos are not enlarged."""
+    quality: int = 95
+    """JPEG quality, with 4:2:0 chroma."""
+
+    def __post_init__(self) -> None:
+        _require_at_least(16, short_side=self.short_side)
+        if not 1 <= self.quality <= 100:
+            raise ValueError(f"quality = {self.quality}: it must lie between 1 and 100")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecodingConfig:
+    """What one video may cost, and when a damaged one counts as failed."""
+
+    timeout_seconds: float = 120.0
+    """Wall-clock limit for one video; a decoder that passes it is killed."""
+    max_pixels: int = 33_177_600
+    """Largest frame, height x width; the default is 8K."""
+    min_decodable: float = 0.9
+    """Smallest decodable share of a video that ends early; below it the video counts as truncated."""
+    recycle_after: int = 500
+    """Videos per decode process; decoders leak a little with every broken file."""
+
+    def __post_init__(self) -> None:
+        _require_at_least(1, max_pixels=self.max_pixels, recycle_after=self.recycle_after)
+        if not self.timeout_seconds > 0:
+            raise ValueError(f"timeout_seconds = {self.timeout_seconds}: it must be positive")
+        if not 0 <= self.min_decodable <= 1:
+            raise ValueError(f"min_decodable = {self.min_decodable}: it must lie between 0 and 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractConfig:
+    """What to extract from every clip."""
+
+    streams: tuple[Stream, ...] = ("frames", "visual_prompts", "text")
+    """Products to make; `joints` also needs pose.boxes."""
+    num_frames: int = 64
+    """F: instants per clip, the centres of F equal segments."""
+    shard_size: int = 64
+    """Clips per shard: the unit of restart."""
+    image_encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
+    """The frozen CLIP."""
+    pose: PoseConfig = field(default_factory=PoseConfig)
+    """The frozen HRNet."""
+    frames: FramesConfig = field(default_factory=FramesConfig)
+    """The stored JPEGs."""
+    decoding: DecodingConfig = field(default_factory=DecodingConfig)
+    """Limits on decoding."""
+
+    def __post_init__(self) -> None:
+        _require_at_least(1, num_frames=self.num_frames, shard_size=self.shard_size)
+        known = get_args(Stream)
+        unknown = [stream for stream in self.streams if stream not in known]
+        if unknown or not self.streams:
+            raise ValueError(f"streams = {list(self.streams)}: choose one or more of {', '.join(known)}")
+        if len(set(self.streams)) != len(self.streams):
+            raise ValueError(f"streams = {list(self.streams)}: a stream is named twice")
+        if "joints" in self.streams and self.pose.boxes is None:
+            raise ConfigError(
+                "the stream `joints` needs person boxes and there is no default: set extract.pose.boxes to "
+                f"{' or '.join(repr(choice) for choice in get_args(BoxSource))}"
+            )

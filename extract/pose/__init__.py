@@ -1,0 +1,1 @@
+"""HRNet joints: person boxes, crops, heatmaps, decoding."""

@@ -1,0 +1,1 @@
+"""From a video file to frames with true times: classify, choose instants, decode."""

@@ -1,0 +1,206 @@
+"""What a file is, before anything is decoded in earnest: one FailureCode per cause, or a VideoInfo.
+
+decord answers eight different causes (no such file, a folder, a text file, ...) with the same sentence and hangs on a
+FIFO, so the file system is asked first, then the container, and one frame is decoded for what only a frame knows
+(rotation, true size).
+"""
+
+import errno
+import hashlib
+import os
+import stat
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import numpy.typing as npt
+
+from cache.errors import FailureCode, VideoError
+from extract.video import container as containers
+
+MAX_PIXELS = 33_177_600
+MIN_DECODABLE = 0.9
+_MEBIBYTE = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoInfo:
+    """One video stream. Times count from its first displayed frame; sizes are as displayed."""
+
+    container: str
+    codec: str
+    pixel_format: str
+    height: int
+    width: int
+    rotation: int
+    """Degrees counter-clockwise that turn decoded frames upright: 0, 90, 180 or 270."""
+    average_fps: float
+    duration_seconds: float
+    """From the first frame to the end of the last one that can be read."""
+    nominal_num_frames: int
+    """What the header promises."""
+    num_frames: int
+    """Packets that hold a displayed frame."""
+    num_video_streams: int
+    has_b_frames: bool
+    has_edit_list: bool
+    is_variable_rate: bool
+    has_missing_pts: bool
+    is_interlaced: bool
+    start_pts: int
+    """The first displayed frame, in ticks of `time_base`."""
+    time_base: Fraction
+    frame_seconds: npt.NDArray[np.float64] = field(compare=False, repr=False)
+    """(N,) display time of every frame; evenly spaced where the container has no times."""
+
+
+def probe(path: Path, *, max_pixels: int = MAX_PIXELS, min_decodable: float = MIN_DECODABLE) -> VideoInfo:
+    """Classifies a video file.
+
+    Args:
+        path: the file.
+        max_pixels: largest frame, height x width.
+        min_decodable: smallest share of the promised frames that must be there.
+
+    Raises:
+        VideoError: with one code per cause.
+    """
+    check_file(path)
+    with containers.open_container(path) as container:
+        stream = containers.video_stream(container)
+        if stream.codec_context.width * stream.codec_context.height > max_pixels:
+            size = f"{stream.codec_context.width} x {stream.codec_context.height}"
+            raise VideoError(FailureCode.TOO_LARGE, f"frames of {size} exceed max_pixels = {max_pixels}")
+        table = containers.read_packets(container, stream)
+        header = containers.header_seconds(container, stream)
+        whole = float(container.duration) / av.time_base if container.duration else None
+        info = _describe(container, stream, table, header, _first_frame(path))
+    _check_complete(info, table, header, whole, min_decodable)
+    return info
+
+
+def check_file(path: Path) -> None:
+    """Asks the file system whether `path` is a regular, readable, non-empty file.
+
+    Raises:
+        VideoError: with the cause.
+    """
+    try:
+        link = path.lstat()
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            kind = "directory" if stat.S_ISDIR(status.st_mode) else "special file (FIFO, device or socket)"
+            raise VideoError(FailureCode.NOT_A_FILE, f"is a {kind}")
+        if status.st_size == 0:
+            raise VideoError(FailureCode.EMPTY, "has 0 bytes")
+        os.close(os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0)))
+    except FileNotFoundError as error:
+        dangling = "link" in locals() and stat.S_ISLNK(link.st_mode)
+        what = "is a link to a file that does not exist" if dangling else "no such file"
+        raise VideoError(FailureCode.MISSING, what) from error
+    except PermissionError as error:
+        raise VideoError(FailureCode.PERMISSION, "may not be read by this user") from error
+    except (OSError, ValueError) as error:
+        raise _unreachable(error) from error
+
+
+def source_identity(path: Path) -> tuple[int, str]:
+    """Size in bytes, and the sha256 of that size with the first and last MiB: it survives copying, unlike a date."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        digest = hashlib.sha256(str(size).encode() + b"\0")
+        digest.update(file.read(_MEBIBYTE))
+        file.seek(max(0, size - _MEBIBYTE))
+        digest.update(file.read(_MEBIBYTE))
+    return size, digest.hexdigest()
+
+
+def _unreachable(error: Exception) -> VideoError:
+    if isinstance(error, OSError) and error.errno == errno.ELOOP:
+        return VideoError(FailureCode.LOOP, "is a link that leads back to itself")
+    return VideoError(FailureCode.MISSING, f"cannot be reached ({error})")
+
+
+def _first_frame(path: Path) -> av.VideoFrame:
+    with containers.open_container(path) as container:
+        stream = containers.video_stream(container)
+        try:
+            return next(container.decode(stream))
+        except StopIteration:
+            raise VideoError(FailureCode.CORRUPT, "the video stream holds no frame") from None
+        except av.error.FFmpegError as error:
+            raise VideoError(
+                FailureCode.CORRUPT, f"the first frame cannot be decoded ({error.strerror})"
+            ) from error
+
+
+def _describe(
+    container: av.container.InputContainer,
+    stream: av.video.stream.VideoStream,
+    table: containers.PacketTable,
+    header: float | None,
+    frame: av.VideoFrame,
+) -> VideoInfo:
+    rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+    rotation = int(frame.rotation) % 360
+    upright = rotation % 180 == 0
+    has_times = len(table.pts) > 0 and bool(np.all(np.diff(table.pts) > 0))
+    seconds = _frame_seconds(table, stream.time_base, rate, has_times)
+    last = float(table.last_duration * stream.time_base) if has_times else 0.0
+    return VideoInfo(
+        container=container.format.name,
+        codec=stream.codec_context.codec.canonical_name,
+        pixel_format=frame.format.name,
+        height=frame.height if upright else frame.width,
+        width=frame.width if upright else frame.height,
+        rotation=rotation,
+        average_fps=float(rate),
+        duration_seconds=float(seconds[-1]) + (last or float(1 / rate)) if len(seconds) else 0.0,
+        nominal_num_frames=stream.frames or round((header or 0.0) * float(rate)) or table.num_packets,
+        num_frames=table.num_packets,
+        num_video_streams=len(container.streams.video),
+        has_b_frames=bool(stream.codec_context.has_b_frames),
+        has_edit_list=table.num_hidden > 0 or bool(len(table.pts) and table.pts[0] < 0),
+        is_variable_rate=has_times and _is_variable(table.pts),
+        has_missing_pts=not has_times,
+        is_interlaced=bool(frame.interlaced_frame),
+        start_pts=int(table.pts[0]) if has_times else 0,
+        time_base=stream.time_base,
+        frame_seconds=seconds,
+    )
+
+
+def _frame_seconds(
+    table: containers.PacketTable, time_base: Fraction, rate: Fraction, has_times: bool
+) -> npt.NDArray[np.float64]:
+    if has_times:
+        return (table.pts - table.pts[0]).astype(np.float64) * float(time_base)
+    return np.arange(table.num_packets, dtype=np.float64) / float(rate)
+
+
+def _is_variable(pts: npt.NDArray[np.int64]) -> bool:
+    """Steps that differ by more than rounding to a tick and a tenth of the usual step."""
+    steps = np.diff(pts)
+    return bool(len(steps) and steps.max() - steps.min() > max(1.0, 0.1 * float(np.median(steps))))
+
+
+def _check_complete(
+    info: VideoInfo,
+    table: containers.PacketTable,
+    header: float | None,
+    whole: float | None,
+    min_decodable: float,
+) -> None:
+    if info.num_frames == 0:
+        raise VideoError(FailureCode.TRUNCATED, "the header is there, the frames are not")
+    shares = [info.num_frames / max(1, info.nominal_num_frames - table.num_hidden)]
+    if header is None and whole is not None:
+        shares.append(table.end_seconds / whole)
+    if min(shares) < min_decodable:
+        raise VideoError(
+            FailureCode.TRUNCATED,
+            f"only {min(shares):.0%} of the promised {info.nominal_num_frames} frames are there "
+            f"(min_decodable = {min_decodable:g}){': ' if table.broke_off else ''}{table.broke_off}",
+        )

@@ -1,0 +1,1 @@
+"""The controlled world: videos with known causes and known confounders."""

@@ -1,0 +1,276 @@
+import os
+import random
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from cache import array_file, atomic, fingerprint
+from cache.errors import CorruptShard, FailedClip, FailureCode, FingerprintMismatch, MissingClip, StorageError
+from cache.rows import ClipRows, Failure
+from cache.shard import clip_digests, read_shard, read_sidecar, write_shard
+from cache.store import FeatureStore, StreamReader
+from cache.verify import verify
+from tests.toys import PROVENANCE, toy_cache, toy_dataset, toy_fingerprint, visual_prompt_rows
+
+FAILED = ClipRows.failed("broken", Failure(code=FailureCode.CORRUPT, message="frame 3 of 80 cannot be decoded"))
+
+
+@pytest.fixture
+def stream(tmp_path: Path) -> Path:
+    """A visual_prompts stream of one shard: three clips of different length and a failed one."""
+    folder = tmp_path / "visual_prompts"
+    mark = toy_fingerprint("visual_prompts")
+    fingerprint.ensure(folder, mark)
+    rows = [visual_prompt_rows(name, num_frames=count) for name, count in (("c", 3), ("a", 8), ("b", 1))]
+    write_shard(folder, 0, "visual_prompts", [*rows, FAILED], fingerprint=mark)
+    return folder
+
+
+def test_rows_come_back_by_clip_id_with_their_times(stream: Path) -> None:
+    reader = StreamReader(stream)
+    expected = visual_prompt_rows("c", num_frames=3)
+    np.testing.assert_array_equal(reader["c"], expected.fields["visual_prompts"])
+    np.testing.assert_array_equal(reader.pts_seconds("c"), expected.pts_seconds)
+    assert [reader.num_rows(name) for name in "abc"] == [8, 1, 3]
+    assert reader.provenance("b") == PROVENANCE
+
+
+def test_rows_are_read_only_views_of_the_file(stream: Path) -> None:
+    row = StreamReader(stream)["a"]
+    assert not row.flags.owndata
+    with pytest.raises(ValueError, match="read-only"):
+        row[0] = 0
+
+
+def test_a_failed_clip_says_why_and_an_unknown_one_what_to_do(stream: Path) -> None:
+    reader = StreamReader(stream)
+    with pytest.raises(FailedClip, match=r"corrupt \(frame 3 of 80"):
+        reader["broken"]
+    with pytest.raises(MissingClip, match="deconfound extract"):
+        reader["nowhere"]
+    assert reader.failures["broken"].code == FailureCode.CORRUPT
+
+
+def test_a_shard_where_every_clip_failed_can_be_read(tmp_path: Path) -> None:
+    mark = toy_fingerprint("joints")
+    fingerprint.ensure(tmp_path, mark)
+    write_shard(tmp_path, 0, "joints", [FAILED], fingerprint=mark)
+    reader = StreamReader(tmp_path)
+    assert len(reader) == 0
+    assert "broken" in reader.failures
+
+
+def test_jpegs_come_back_byte_for_byte(tmp_path: Path) -> None:
+    mark = toy_fingerprint("frames")
+    fingerprint.ensure(tmp_path, mark)
+    blobs = [b"first", b"", b"third jpeg"]
+    rows = ClipRows(
+        clip_id="a", fields={"jpeg": blobs}, pts_seconds=np.arange(3.0), frame_index=np.arange(3), provenance=None
+    )
+    write_shard(tmp_path, 0, "frames", [rows, FAILED], fingerprint=mark)
+    assert [bytes(blob) for blob in StreamReader(tmp_path)["a"]] == blobs
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_never_committed(tmp_path: Path, value: float) -> None:
+    rows = visual_prompt_rows("a")
+    np.asarray(rows.fields["visual_prompts"])[2, 3] = value
+    with pytest.raises(ValueError, match="'a': visual_prompts holds NaN"):
+        write_shard(tmp_path, 0, "visual_prompts", [rows], fingerprint=toy_fingerprint("visual_prompts"))
+    assert read_sidecar(tmp_path, 0) is None
+
+
+def test_joints_must_be_nan_exactly_where_the_score_is_zero(tmp_path: Path) -> None:
+    fields = {
+        "xy": np.zeros((1, 2, 2), np.float32),
+        "score": np.array([[0.5, 0.0]], np.float32),
+        "valid": np.ones(1, np.uint8),
+        "box": np.ones((1, 4), np.float32),
+        "box_score": np.ones(1, np.float32),
+        "track_id": np.zeros(1, np.int32),
+        "box_source": np.ones(1, np.uint8),
+    }
+    rows = ClipRows(clip_id="a", fields=fields, pts_seconds=np.zeros(1), frame_index=np.zeros(1, np.int64))
+    with pytest.raises(ValueError, match="NaN exactly where score is 0"):
+        write_shard(tmp_path, 0, "joints", [rows], fingerprint=toy_fingerprint("joints"))
+    fields["xy"][0, 1] = np.nan
+    write_shard(tmp_path, 0, "joints", [rows], fingerprint=toy_fingerprint("joints"))
+
+
+def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
+    mark = toy_fingerprint("visual_prompts")
+    rows = [visual_prompt_rows("a"), visual_prompt_rows("b")]
+    first = write_shard(tmp_path / "1", 0, "visual_prompts", rows, fingerprint=mark)
+    second = write_shard(tmp_path / "2", 0, "visual_prompts", rows[::-1], fingerprint=mark)
+    assert first == second
+
+
+def test_a_shard_made_again_replaces_the_old_one(stream: Path) -> None:
+    mark = toy_fingerprint("visual_prompts")
+    write_shard(stream, 0, "visual_prompts", [visual_prompt_rows("broken")], fingerprint=mark)
+    assert sorted(path.name for path in stream.glob("shard*")) == ["shard-00000.json", "shard-00000.r1.h5"]
+    assert "broken" in StreamReader(stream)
+
+
+def test_any_flipped_bit_of_a_shard_is_found(stream: Path) -> None:
+    path = stream / "shard-00000.h5"
+    image = path.read_bytes()
+    sidecar = read_sidecar(stream, 0)
+    assert sidecar is not None
+    generator = random.Random(0)
+    for _ in range(200):
+        position, bit = generator.randrange(len(image)), generator.randrange(8)
+        damaged = bytearray(image)
+        damaged[position] ^= 1 << bit
+        path.write_bytes(damaged)
+        with pytest.raises(CorruptShard):
+            clip_digests(stream, sidecar)
+
+
+def test_any_truncation_of_a_shard_is_found_at_opening(stream: Path) -> None:
+    path = stream / "shard-00000.h5"
+    image = path.read_bytes()
+    sidecar = read_sidecar(stream, 0)
+    assert sidecar is not None
+    for length in range(0, len(image), 997):
+        path.write_bytes(image[:length])
+        with pytest.raises(CorruptShard, match="bytes"):
+            read_shard(stream, sidecar)
+
+
+def test_a_shard_without_a_sidecar_does_not_exist(stream: Path) -> None:
+    (stream / "shard-00000.json").unlink()
+    assert len(StreamReader(stream)) == 0
+
+
+def test_an_edited_sidecar_is_refused(stream: Path) -> None:
+    path = stream / "shard-00000.json"
+    path.write_text(path.read_text().replace('"num_rows": 8', '"num_rows": 7'))
+    with pytest.raises(CorruptShard, match="its own sha256"):
+        StreamReader(stream)
+
+
+def test_other_settings_are_refused_with_each_difference(stream: Path) -> None:
+    with pytest.raises(FingerprintMismatch, match=r"sampling\.num_frames: the cache has 8, asked for 16"):
+        fingerprint.ensure(stream, toy_fingerprint("visual_prompts", num_frames=16))
+
+
+def test_files_that_reach_outside_themselves_are_refused(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"root:x:0:0" * 100)
+    path = tmp_path / "evil.h5"
+
+    def external(file: h5py.File) -> None:
+        file.create_dataset("raw", (10,), "u1", external=[(str(secret), 0, 10)])
+
+    def external_link(file: h5py.File) -> None:
+        file["raw"] = h5py.ExternalLink(str(path), "/x")
+
+    def soft_link(file: h5py.File) -> None:
+        file["raw"] = h5py.SoftLink("/raw")
+
+    def virtual(file: h5py.File) -> None:
+        layout = h5py.VirtualLayout((10,), "u1")
+        layout[:] = h5py.VirtualSource(str(path), "x", (10,))
+        file.create_virtual_dataset("raw", layout)
+
+    def variable(file: h5py.File) -> None:
+        file.create_dataset("raw", data=["text"])
+
+    def chunked(file: h5py.File) -> None:
+        file.create_dataset("raw", (10,), "u1", chunks=(5,), compression="gzip")
+
+    def group(file: h5py.File) -> None:
+        file.create_group("raw")
+
+    for make in (external, external_link, soft_link, virtual, variable, chunked, group):
+        with h5py.File(path, "w") as file:
+            make(file)
+        with pytest.raises(CorruptShard, match="refused"):
+            array_file.read(path)
+
+
+def test_a_shape_larger_than_the_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("raw", (10**12,), "f4")
+    with pytest.raises(CorruptShard, match="does not fit"):
+        array_file.read(path)
+
+
+def test_a_full_disk_is_a_storage_error_and_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    atomic.write_bytes(path, b"old")
+
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(StorageError, match="No space left on device"):
+        atomic.write_bytes(path, b"new")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
+    assert path.read_bytes() == b"old"
+
+
+def test_a_sweep_removes_only_temporaries_of_dead_processes(tmp_path: Path) -> None:
+    host = atomic._host()
+    dead = tmp_path / f".shard.h5~{host}~4194399~.tmp"
+    alive = tmp_path / f".shard.h5~{host}~{os.getpid()}~.tmp"
+    elsewhere = tmp_path / ".shard.h5~another~4194399~.tmp"
+    for path in (dead, alive, elsewhere):
+        path.touch()
+    assert atomic.sweep(tmp_path) == 1
+    assert sorted(tmp_path.iterdir()) == sorted([alive, elsewhere])
+
+
+def test_content_is_the_same_however_it_is_cut_into_shards(tmp_path: Path) -> None:
+    dataset = toy_dataset()
+    reports = [verify(toy_cache(tmp_path / str(size), dataset, shard_size=size), deep=True) for size in (1, 5, 100)]
+    digests = {report["visual_prompts"].content_sha256 for report in reports}
+    assert len(digests) == 1
+    assert None not in digests
+
+
+def test_content_differs_when_one_row_does(tmp_path: Path) -> None:
+    mark = toy_fingerprint("visual_prompts")
+    digests = []
+    for seed in (0, 1):
+        folder = tmp_path / str(seed)
+        sidecar = write_shard(folder, 0, "visual_prompts", [visual_prompt_rows("a", seed=seed)], fingerprint=mark)
+        digests.append(clip_digests(folder, sidecar)["a"])
+    assert digests[0] != digests[1]
+
+
+def test_verify_counts_and_finds_a_flipped_byte(tmp_path: Path) -> None:
+    cache = toy_cache(tmp_path / "cache", toy_dataset())
+    before = verify(cache, deep=True)
+    assert (before["visual_prompts"].ok, before["visual_prompts"].rows, before["text"].rows) == (12, 96, 7)
+    shard = cache / "visual_prompts" / "shard-00001.h5"
+    image = bytearray(shard.read_bytes())
+    image[-7] ^= 1
+    shard.write_bytes(image)
+    assert verify(cache)["visual_prompts"].problems == []
+    after = verify(cache, deep=True)["visual_prompts"]
+    assert after.content_sha256 is None
+    assert "sha256" in after.problems[0]
+
+
+def test_a_store_is_verified_once_and_again_when_a_shard_changes(tmp_path: Path) -> None:
+    cache = toy_cache(tmp_path / "cache", toy_dataset())
+    store = FeatureStore.open(cache)
+    assert (store.verify_once(), store.verify_once()) == (3, 0)
+    shard = cache / "visual_prompts" / "shard-00000.h5"
+    image = bytearray(shard.read_bytes())
+    image[5000] ^= 1
+    shard.write_bytes(image)
+    with pytest.raises(CorruptShard):
+        store.verify_once()
+
+
+def test_a_store_names_its_random_weights(tmp_path: Path) -> None:
+    notices = FeatureStore.open(toy_cache(tmp_path / "cache", toy_dataset())).notices
+    assert any("visual_prompts" in notice and "random weights" in notice for notice in notices)

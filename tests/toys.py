@@ -1,0 +1,107 @@
+"""Small datasets and caches for tests, written through the real code."""
+
+from pathlib import Path
+
+import numpy as np
+
+from cache import fingerprint
+from cache.fingerprint import Fingerprint
+from cache.manifest import Clip, Dataset, Task
+from cache.plan import Plan
+from cache.rows import ClipRows, Provenance
+from cache.shard import write_shard
+from cache.text import TextFeatures
+
+ACTIVITY = Task(name="activity", kind="single", class_names=("tea", "toast", "egg"), prompts=("tea", "toast", "egg"))
+ATOMIC = Task(
+    name="atomic",
+    kind="multi",
+    class_names=("take", "pour", "stir", "cut"),
+    prompts=("take a cup", "pour milk", "stir", "cut bread"),
+)
+PROVENANCE = Provenance(
+    source_size=1000,
+    source_sha256="ab" * 32,
+    decoder="decord 0.6.0",
+    height=48,
+    width=64,
+    nominal_num_frames=80,
+    decoded_num_frames=80,
+    num_distinct_frames=8,
+)
+
+
+def toy_dataset(num_clips: int = 12, *, video_root: Path = Path("videos")) -> Dataset:
+    """`num_clips` clips over two tasks; two thirds train, the rest test; subjects alternate."""
+    clips = tuple(
+        Clip(
+            id=f"clip-{number:03d}",
+            video=f"{number:03d}.mp4",
+            splits={"default": "train" if number % 3 else "test"},
+            labels={
+                "activity": (ACTIVITY.class_names[number % 3],),
+                "atomic": tuple(name for bit, name in enumerate(ATOMIC.class_names) if number >> bit & 1),
+            },
+            groups={"subject": f"P{number % 2:02d}"},
+        )
+        for number in range(num_clips)
+    )
+    return Dataset(
+        name="toy",
+        version="1",
+        tasks=(ACTIVITY, ATOMIC),
+        protocols={"default": ("train", "test")},
+        clips=clips,
+        video_root=video_root,
+    )
+
+
+def toy_fingerprint(stream: str, *, num_frames: int = 8, weights: str = "none") -> Fingerprint:
+    """A fingerprint as extraction would write it."""
+    dtype = {"visual_prompts": "float16", "frames": "jpeg"}.get(stream, "float32")
+    model = {} if stream == "frames" else {"name": f"toy-{stream}", "weights": weights, "seed": 0}
+    return Fingerprint(
+        stream=stream, dtype=dtype, model=model, sampling={"policy": "uniform", "num_frames": num_frames}
+    )
+
+
+def visual_prompt_rows(clip_id: str, *, num_frames: int = 8, dim: int = 16, seed: int = 0) -> ClipRows:
+    """Random visual prompts of one clip, a function of its id and the seed alone."""
+    generator = np.random.default_rng([seed, *clip_id.encode()])
+    return ClipRows(
+        clip_id=clip_id,
+        fields={"visual_prompts": generator.standard_normal((num_frames, dim)).astype(np.float16)},
+        pts_seconds=np.arange(num_frames) / 8.0,
+        frame_index=np.arange(num_frames, dtype=np.int64),
+        provenance=PROVENANCE,
+    )
+
+
+def toy_text(task: Task, *, dim: int = 16, seed: int = 0) -> TextFeatures:
+    """Random text embeddings of a task's prompts."""
+    generator = np.random.default_rng(seed)
+    num_words = 5
+    lengths = np.array([len(prompt.split()) for prompt in task.prompts])
+    return TextFeatures(
+        task=task.name,
+        class_names=task.class_names,
+        prompts=task.prompts,
+        sentence=generator.standard_normal((task.num_classes, dim)).astype(np.float32),
+        word=generator.standard_normal((task.num_classes, num_words, dim)).astype(np.float32),
+        word_mask=np.arange(num_words) < lengths[:, None],
+        fingerprint=toy_fingerprint("text"),
+    )
+
+
+def toy_cache(folder: Path, dataset: Dataset, *, num_frames: int = 8, dim: int = 16, shard_size: int = 5) -> Path:
+    """A cache with visual prompts and text embeddings for every clip and task of a dataset."""
+    plan = Plan.ensure(folder, [clip.id for clip in dataset.clips], shard_size)
+    mark = toy_fingerprint("visual_prompts", num_frames=num_frames)
+    fingerprint.ensure(folder / "visual_prompts", mark)
+    for number, clip_ids in plan.shards.items():
+        rows = [visual_prompt_rows(clip_id, num_frames=num_frames, dim=dim) for clip_id in clip_ids]
+        write_shard(folder / "visual_prompts", number, "visual_prompts", rows, fingerprint=mark)
+    fingerprint.ensure(folder / "text", toy_fingerprint("text"))
+    for task in dataset.tasks:
+        toy_text(task, dim=dim).write(folder)
+    return folder

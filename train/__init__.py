@@ -1,0 +1,1 @@
+"""Floor 2: from the cache to trained weights and logits."""

@@ -1,0 +1,1 @@
+"""Back-door and front-door interventions, one file per idea of the papers."""

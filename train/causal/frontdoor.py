@@ -1,0 +1,109 @@
+"""Front-door adjustment on the visual side: temporal layers and CMDCL's visual causal intervention (VCI, Eq. 4-8).
+
+The debiased text of a class is the mediator: it weights each coordinate of each frame. The weights have
+n * C * L * D entries (100 MB per video at COIN's 778 classes and 64 frames), so they are never held at once:
+classes go in chunks, recomputed in the backward pass. The result does not depend on the chunk size.
+
+Axis letters: n batch, L frames used, C classes, D joint width.
+"""
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from train.causal.approximator import Approximator, ApproximatorKind
+from train.layers import FeedForward, SelfAttention
+
+
+class TemporalLayer(nn.Module):
+    """Self-attention over frames, then layer normalisation of the sum (Eq. 4); optionally a feed-forward layer."""
+
+    def __init__(self, dim: int, heads: int, *, feed_forward: bool) -> None:
+        super().__init__()
+        self.attention = SelfAttention(dim, heads)
+        self.norm = nn.LayerNorm(dim)
+        self.feed_forward = FeedForward(dim, 4 * dim) if feed_forward else None
+        self.feed_forward_norm = nn.LayerNorm(dim) if feed_forward else None
+
+    def forward(self, visual: Tensor) -> Tensor:
+        """visual: (n, L, D) -> (n, L, D)."""
+        visual = self.norm(visual + self.attention(visual))
+        if self.feed_forward is not None and self.feed_forward_norm is not None:
+            visual = self.feed_forward_norm(visual + self.feed_forward(visual))
+        return visual
+
+
+class TemporalEncoder(nn.Module):
+    """Frame features V with positions through H temporal layers: V^(H). With no layer, positions alone."""
+
+    def __init__(self, dim: int, *, num_frames: int, layers: int, heads: int, feed_forward: bool) -> None:
+        super().__init__()
+        self.time_embed = nn.Parameter(torch.zeros(num_frames, dim))
+        self.layers = nn.ModuleList(TemporalLayer(dim, heads, feed_forward=feed_forward) for _ in range(layers))
+
+    def forward(self, visual: Tensor) -> Tensor:
+        """visual: (n, L, D) -> (n, L, D)."""
+        visual = visual + self.time_embed
+        for layer in self.layers:
+            visual = layer(visual)
+        return visual
+
+
+def fine_scores(visual: Tensor, text: Tensor, temperature: float) -> Tensor:
+    """Weight of every coordinate of every frame for every class, S^F of Eq. 6; sums to 1 over frames.
+
+    Both sides are layer-normalised without learned scale first, so that one temperature fits any feature scale.
+
+    Args:
+        visual: (n, L, D), V^(H).
+        text: (n, C, D), the mediator T'.
+        temperature: tau.
+
+    Returns:
+        (n, C, L, D), fp32.
+    """
+    width = visual.shape[-1:]
+    frames = F.layer_norm(visual.float(), width).unsqueeze(1)  # (n, 1, L, D)
+    mediator = F.layer_norm(text.float(), width).unsqueeze(2)  # (n, C, 1, D)
+    return (frames * mediator / temperature).softmax(dim=2)
+
+
+def _emphasise_chunk(visual: Tensor, text: Tensor, temperature: float) -> Tensor:
+    return (fine_scores(visual, text, temperature) * visual.float().unsqueeze(1)).sum(dim=2)
+
+
+def emphasise(visual: Tensor, text: Tensor, *, temperature: float, class_chunk: int) -> Tensor:
+    """Per class, the frames averaged coordinate by coordinate under its fine-grained scores: v̂ of Eq. 7.
+
+    Args:
+        visual: (n, L, D), V^(H).
+        text: (n, C, D), the mediator.
+        temperature: tau.
+        class_chunk: classes whose scores exist in memory together.
+
+    Returns:
+        (n, C, D), fp32 also under autocast.
+    """
+    with torch.autocast(visual.device.type, enabled=False):
+        chunks = text.split(class_chunk, dim=1)
+        if torch.is_grad_enabled():
+            parts = [checkpoint(_emphasise_chunk, visual, chunk, temperature, use_reentrant=False) for chunk in chunks]
+        else:
+            parts = [_emphasise_chunk(visual, chunk, temperature) for chunk in chunks]
+        return torch.cat(parts, dim=1)
+
+
+class VisualIntervention(nn.Module):
+    """VCI: frames V^(H) and a mediator to one deconfounded visual vector per class, V' (CMDCL, Eq. 6-8)."""
+
+    def __init__(self, dim: int, *, temperature: float, approximator: ApproximatorKind, class_chunk: int) -> None:
+        super().__init__()
+        self.temperature = temperature
+        self.class_chunk = class_chunk
+        self.approximator = Approximator(dim, approximator)
+
+    def forward(self, visual: Tensor, mediator: Tensor) -> Tensor:
+        """visual: (n, L, D), mediator: (n, C, D) -> (n, C, D)."""
+        emphasised = emphasise(visual, mediator, temperature=self.temperature, class_chunk=self.class_chunk)
+        return self.approximator(mediator, emphasised, residual=emphasised)

@@ -1,0 +1,1 @@
+"""Trainable encoders of frames, adapted image towers and joint tokens."""
