@@ -46,7 +46,7 @@ class ImageEncoderConfig:
 class PoseConfig:
     """The frozen HRNet and where its person boxes come from."""
 
-    model: Literal["hrnet_w32", "hrnet_w48"] = "hrnet_w32"
+    model: Literal["hrnet_w32", "hrnet_w48", "hrnet_w8_tiny"] = "hrnet_w32"
     """Width of the network."""
     weights: str = "hrnet_w32_coco_256x192"
     """A known tag, a path to an official or mmpose checkpoint, or `none` for random weights."""

@@ -1,0 +1,5 @@
+"""`python -m pipeline` is `deconfound`."""
+
+from pipeline.cli import main
+
+main()

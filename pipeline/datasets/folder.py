@@ -1,0 +1,115 @@
+"""A folder of videos as a dataset.
+
+    VIDEOS/<class>/*.mp4            classes are sub-folders; a fixed share of each class becomes the test split
+    VIDEOS/<split>/<class>/*.mp4    the same with the splits given: train, validation (or val), test
+    VIDEOS/*.mp4                    one unlabelled split, `all`
+
+Which videos of a class are held out depends on a digest of their names alone: adding videos moves no other one.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from cache.errors import ManifestError
+from cache.manifest import Clip, Dataset, Task
+
+TASK = "action"
+PROTOCOL = "default"
+VIDEO_SUFFIXES = frozenset(
+    (".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm", ".wmv")
+)
+_SPLIT_NAMES = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
+
+
+def prepare_folder(videos: Path, *, name: str | None = None, prompt: str = "{}", test_fraction: float = 0.2) -> Dataset:
+    """Makes a dataset of all videos below a folder.
+
+    Args:
+        videos: the folder; it becomes the video root.
+        name: the dataset's name, by default the folder's.
+        prompt: template of the class prompts; `{}` is the class name with '_' as spaces.
+        test_fraction: share of each class held out where the folder names no splits.
+
+    Raises:
+        ManifestError: no such folder, no videos in it, or a mixture of the three layouts.
+    """
+    if not videos.is_dir():
+        raise ManifestError(f"{videos} is not a folder; --videos takes the folder that holds the videos")
+    paths = sorted(path.relative_to(videos) for path in videos.rglob("*") if _is_video(path))
+    if not paths:
+        raise ManifestError(f"{videos} holds no videos; known endings: {' '.join(sorted(VIDEO_SUFFIXES))}")
+    depths = {len(path.parts) for path in paths}
+    if depths == {1}:
+        return _flat(videos, paths, name)
+    if depths == {2}:
+        return _of_classes(videos, paths, name, prompt, _held_out(paths, test_fraction))
+    if depths == {3} and {path.parts[0] for path in paths} <= _SPLIT_NAMES.keys():
+        splits = {path: _SPLIT_NAMES[path.parts[0]] for path in paths}
+        return _of_classes(videos, paths, name, prompt, splits)
+    raise ManifestError(
+        f"{videos} mixes layouts (videos at depths {sorted(depths)}). Accepted: VIDEOS/*.mp4, VIDEOS/<class>/*.mp4, "
+        f"or VIDEOS/<split>/<class>/*.mp4 with splits named {', '.join(_SPLIT_NAMES)}"
+    )
+
+
+def _is_video(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir() and not path.name.startswith(".")
+
+
+def _flat(videos: Path, paths: Iterable[Path], name: str | None) -> Dataset:
+    return Dataset(
+        name=name or videos.resolve().name,
+        version="1",
+        tasks=(),
+        protocols={PROTOCOL: ("all",)},
+        clips=tuple(Clip(id=path.as_posix(), video=path.as_posix(), splits={PROTOCOL: "all"}) for path in paths),
+        video_root=videos,
+    )
+
+
+def _of_classes(
+    videos: Path, paths: Iterable[Path], name: str | None, prompt: str, splits: Mapping[Path, str]
+) -> Dataset:
+    classes = tuple(sorted({path.parts[-2] for path in splits}))
+    task = Task(
+        name=TASK,
+        kind="single",
+        class_names=classes,
+        prompts=tuple(prompt.format(class_name.replace("_", " ")) for class_name in classes),
+    )
+    clips = tuple(
+        Clip(
+            id=path.as_posix(),
+            video=path.as_posix(),
+            splits={PROTOCOL: splits[path]},
+            labels={TASK: (path.parts[-2],)},
+        )
+        for path in paths
+    )
+    order = {"train": 0, "validation": 1, "test": 2}
+    return Dataset(
+        name=name or videos.resolve().name,
+        version="1",
+        tasks=(task,),
+        protocols={PROTOCOL: tuple(sorted(set(splits.values()), key=order.__getitem__))},
+        clips=clips,
+        video_root=videos,
+    )
+
+
+def _held_out(paths: Iterable[Path], test_fraction: float) -> dict[Path, str]:
+    if not 0 <= test_fraction < 1:
+        raise ManifestError(f"test fraction {test_fraction}: give a share of at least 0 and below 1")
+    by_class: dict[str, list[Path]] = defaultdict(list)
+    for path in paths:
+        by_class[path.parts[0]].append(path)
+    splits = {}
+    for members in by_class.values():
+        ranked = sorted(
+            members, key=lambda path: hashlib.sha256(path.as_posix().encode("utf-8", "surrogateescape")).digest()
+        )
+        num_test = round(test_fraction * len(members))
+        splits |= {path: "test" if rank < num_test else "train" for rank, path in enumerate(ranked)}
+    return splits

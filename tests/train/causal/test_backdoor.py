@@ -1,0 +1,119 @@
+"""CMDCL's TCI: invariants of methods.md, section 4."""
+
+import pytest
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+from train.causal.approximator import Approximator, ApproximatorKind
+from train.causal.backdoor import TextualIntervention, bias_scores, gather_bias
+
+
+@pytest.fixture
+def text() -> Tensor:
+    return F.normalize(torch.randn(5, 16, generator=torch.Generator().manual_seed(0)), dim=-1)
+
+
+@pytest.fixture
+def prompts() -> Tensor:
+    return F.normalize(torch.randn(3, 7, 16, generator=torch.Generator().manual_seed(1)), dim=-1)
+
+
+def intervention(kind: ApproximatorKind = "residual_mlp", *, zero: bool = False) -> TextualIntervention:
+    torch.manual_seed(2)
+    module = TextualIntervention(16, temperature=0.1, approximator=kind)
+    if not zero:
+        for parameter in module.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+    return module
+
+
+def test_scores_are_a_distribution_over_frames(text: Tensor, prompts: Tensor) -> None:
+    scores = bias_scores(text, prompts, 0.01)
+    assert scores.shape == (3, 5, 7)
+    assert (scores >= 0).all()
+    torch.testing.assert_close(scores.sum(dim=-1), torch.ones(3, 5))
+    assert not torch.allclose(scores.sum(dim=1), torch.ones(3, 7), atol=1e-2)
+
+
+def test_scores_equal_cosines_computed_one_by_one(text: Tensor, prompts: Tensor) -> None:
+    scores = bias_scores(2 * text, 3 * prompts, 0.1)
+    expected = torch.tensor([F.cosine_similarity(text[2], frame, dim=0) for frame in prompts[1]])
+    torch.testing.assert_close(scores[1, 2], (expected / 0.1).softmax(dim=0))
+
+
+def test_text_may_differ_between_videos(text: Tensor, prompts: Tensor) -> None:
+    per_video = torch.stack([text, text.flip(0), text])
+    scores = bias_scores(per_video, prompts, 0.1)
+    torch.testing.assert_close(scores[0], bias_scores(text, prompts, 0.1)[0])
+    torch.testing.assert_close(scores[1], bias_scores(text, prompts, 0.1)[1].flip(0))
+
+
+def test_bias_embeddings_lie_between_the_frames(text: Tensor, prompts: Tensor) -> None:
+    bias = gather_bias(bias_scores(text, prompts, 0.1), prompts)
+    assert (bias >= prompts.amin(dim=1, keepdim=True) - 1e-5).all()
+    assert (bias <= prompts.amax(dim=1, keepdim=True) + 1e-5).all()
+
+
+def test_identical_frames_give_uniform_scores_and_that_frame(text: Tensor, prompts: Tensor) -> None:
+    still = prompts[:, :1].expand(-1, 7, -1)
+    scores = bias_scores(text, still, 0.01)
+    torch.testing.assert_close(scores, torch.full((3, 5, 7), 1 / 7))
+    torch.testing.assert_close(gather_bias(scores, still), prompts[:, :1].expand(-1, 5, -1))
+
+
+def test_a_high_temperature_is_uniform_and_a_low_one_picks_the_best_frame(text: Tensor, prompts: Tensor) -> None:
+    torch.testing.assert_close(bias_scores(text, prompts, 1e6), torch.full((3, 5, 7), 1 / 7))
+    best = (text @ prompts.transpose(1, 2)).argmax(dim=-1)
+    torch.testing.assert_close(bias_scores(text, prompts, 1e-5), F.one_hot(best, 7).float())
+
+
+def test_the_order_of_frames_does_not_matter(text: Tensor, prompts: Tensor) -> None:
+    module = intervention()
+    order = torch.randperm(7, generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(module(text, prompts[:, order]), module(text, prompts), atol=1e-5, rtol=1e-5)
+
+
+def test_permuting_classes_permutes_the_debiased_text(text: Tensor, prompts: Tensor) -> None:
+    module = intervention()
+    torch.testing.assert_close(module(text.flip(0), prompts), module(text, prompts).flip(1))
+
+
+def test_at_the_start_the_debiased_text_is_the_text(text: Tensor, prompts: Tensor) -> None:
+    assert torch.equal(intervention(zero=True)(text, prompts), text.expand(3, -1, -1))
+
+
+def test_the_first_step_moves_only_the_last_layer_and_what_lies_behind_the_residual(
+    text: Tensor, prompts: Tensor
+) -> None:
+    module = intervention(zero=True)
+    text.requires_grad_()
+    module(text, prompts).square().sum().backward()
+    moved = {name for name, p in module.named_parameters() if p.grad is not None and p.grad.abs().max() > 0}
+    assert moved == {"approximator.mapping.3.weight", "approximator.mapping.3.bias"}
+    torch.testing.assert_close(text.grad, 3 * 2 * text)
+
+
+@pytest.mark.parametrize("kind", ["mlp", "linear"])
+def test_the_literal_approximators_have_no_residual(kind: ApproximatorKind, text: Tensor, prompts: Tensor) -> None:
+    module = intervention(kind)
+    for parameter in module.parameters():
+        torch.nn.init.zeros_(parameter)
+    assert torch.equal(module(text, prompts), torch.zeros(3, 5, 16))
+
+
+def test_the_linear_approximator_is_one_matrix_on_the_concatenation() -> None:
+    torch.manual_seed(0)
+    module = Approximator(4, "linear")
+    first, second = torch.randn(3, 4), torch.randn(2, 3, 4)
+    weight, bias = module.state_dict().values()
+    expected = first @ weight[:, :4].T + second @ weight[:, 4:].T + bias
+    torch.testing.assert_close(module(first, second, residual=first), expected, atol=1e-5, rtol=1e-5)
+
+
+def test_scores_stay_in_full_precision_under_autocast(text: Tensor, prompts: Tensor) -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        scores = bias_scores(text, prompts, 0.01)
+        bias = gather_bias(scores, prompts)
+    assert torch.equal(scores, bias_scores(text, prompts, 0.01))
+    assert torch.equal(bias, gather_bias(scores, prompts))

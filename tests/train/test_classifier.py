@@ -1,0 +1,70 @@
+"""The Q-Former layer against torch's decoder layer, and the per-class linear classifier by hand."""
+
+import torch
+from torch import Tensor, nn
+
+from train.classifier import GroupWiseLinear, LightQFormer
+
+
+def torch_decoder_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of our first layer under the names of nn.TransformerDecoderLayer."""
+    ours = {name.removeprefix("layers.0."): value for name, value in state.items()}
+    theirs = {}
+    for ending in ("weight", "bias"):
+        theirs |= {
+            f"self_attn.in_proj_{ending}": ours[f"self_attention.qkv.{ending}"],
+            f"self_attn.out_proj.{ending}": ours[f"self_attention.proj.{ending}"],
+            f"multihead_attn.in_proj_{ending}": torch.cat(
+                [ours[f"cross_attention.query.{ending}"], ours[f"cross_attention.key_value.{ending}"]]
+            ),
+            f"multihead_attn.out_proj.{ending}": ours[f"cross_attention.proj.{ending}"],
+            f"linear1.{ending}": ours[f"feed_forward.fc1.{ending}"],
+            f"linear2.{ending}": ours[f"feed_forward.fc2.{ending}"],
+        }
+        theirs |= {f"norm{i + 1}.{ending}": ours[f"norms.{i}.{ending}"] for i in range(3)}
+    return theirs
+
+
+def test_the_layer_equals_torchs_post_norm_decoder_layer() -> None:
+    torch.manual_seed(0)
+    ours = LightQFormer(16, layers=1, heads=4, hidden=32, dropout=0.1).eval()
+    for parameter in ours.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    theirs = nn.TransformerDecoderLayer(16, 4, 32, activation="gelu", batch_first=True, norm_first=False).eval()
+    theirs.load_state_dict(torch_decoder_state(ours.state_dict()))
+    queries, memory = torch.randn(2, 5, 16), torch.randn(2, 7, 16)
+    torch.testing.assert_close(ours(queries, memory), theirs(queries, memory), atol=1e-5, rtol=1e-5)
+
+
+def test_linear_layers_start_small() -> None:
+    torch.manual_seed(0)
+    qformer = LightQFormer(128, layers=2, heads=4, hidden=256, dropout=0.0)
+    weights = [p for name, p in qformer.named_parameters() if name.endswith("weight") and p.ndim == 2]
+    assert len(weights) == 2 * 7
+    for weight in weights:
+        torch.testing.assert_close(weight.std(), torch.tensor(0.02), atol=1e-3, rtol=0)
+
+
+def test_dropout_acts_in_training_only() -> None:
+    torch.manual_seed(0)
+    qformer = LightQFormer(16, layers=1, heads=4, hidden=32, dropout=0.5)
+    queries, memory = torch.randn(2, 5, 16), torch.randn(2, 7, 16)
+    assert not torch.equal(qformer(queries, memory), qformer(queries, memory))
+    qformer.eval()
+    assert torch.equal(qformer(queries, memory), qformer(queries, memory))
+
+
+def test_each_class_has_its_own_dot_product() -> None:
+    linear = GroupWiseLinear(2, 3)
+    linear.load_state_dict(
+        {"weight": torch.tensor([[1.0, 2, 3], [0, 1, 0]]), "bias": torch.tensor([10.0, 20])}
+    )
+    features = torch.tensor([[[1.0, 1, 1], [5, 6, 7]]])
+    torch.testing.assert_close(linear(features), torch.tensor([[16.0, 26.0]]))
+
+
+def test_the_per_class_linear_starts_within_its_bound() -> None:
+    torch.manual_seed(0)
+    linear = GroupWiseLinear(100, 16)
+    assert linear.weight.abs().max().item() <= 0.25
+    assert linear.weight.abs().max().item() > 0.24

@@ -1,0 +1,60 @@
+"""Which clips, in which order, at which instants: pure functions of seed, epoch and clip.
+
+Nothing here keeps state. Every draw has its own generator, keyed by (seed, epoch, clip), so a run that continues in
+the middle of an epoch, or decodes in threads, draws exactly what the uninterrupted one drew.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+Indices = npt.NDArray[np.int64]
+_ORDER, _CLIP = 0, 1  # two families of generators, so that no clip shares its draws with the order
+
+
+def segment_centres(num_cached: int, num_frames: int) -> Indices:
+    """The cached instant at the centre of each of L equal segments.
+
+    Args:
+        num_cached: F, instants in the cache.
+        num_frames: L, at most F.
+
+    Returns:
+        (L,) strictly increasing indices into the F instants.
+    """
+    _check(num_cached, num_frames)
+    return ((2 * np.arange(num_frames, dtype=np.int64) + 1) * num_cached) // (2 * num_frames)
+
+
+def segment_draws(num_cached: int, num_frames: int, generator: np.random.Generator) -> Indices:
+    """One random cached instant of each of L equal segments: (L,) strictly increasing."""
+    _check(num_cached, num_frames)
+    bounds = np.arange(num_frames + 1, dtype=np.int64) * num_cached // num_frames
+    return generator.integers(bounds[:-1], bounds[1:])
+
+
+def clip_generator(seed: int, epoch: int, clip: int) -> np.random.Generator:
+    """The generator of one clip in one epoch: its instants first, then its augmentation."""
+    return np.random.default_rng([_CLIP, seed, epoch, clip])
+
+
+def epoch_order(count: int, seed: int, epoch: int) -> Indices:
+    """(count,) the clips' order in one epoch."""
+    return np.random.default_rng([_ORDER, seed, epoch]).permutation(count)
+
+
+def batches(order: Indices, batch_size: int, *, first: int = 0) -> Iterator[Indices]:
+    """Consecutive pieces of `order`, from batch number `first`; the last one may be smaller."""
+    for start in range(first * batch_size, len(order), batch_size):
+        yield order[start : start + batch_size]
+
+
+def num_batches(count: int, batch_size: int) -> int:
+    """Batches per pass."""
+    return -(-count // batch_size)
+
+
+def _check(num_cached: int, num_frames: int) -> None:
+    if not 1 <= num_frames <= num_cached:
+        raise ValueError(f"{num_frames} frames cannot be taken from {num_cached} cached instants")

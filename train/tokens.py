@@ -1,0 +1,204 @@
+"""Pooled tokens of a frozen video encoder, computed once per encoder, L and view, and kept beside the cache.
+
+They are a stream like any other, in a folder named after its fingerprint: CACHE/video_tokens/<digest>/. A lock makes
+runs that start together (a study over seeds) compute them once; each shard of clips is a commit, so a stopped
+computation continues. Always computed in fp32 at one constant batch size, the last batch padded.
+"""
+
+import logging
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from tqdm import tqdm
+
+from cache import fingerprint
+from cache.errors import FingerprintMismatch
+from cache.fingerprint import Fingerprint
+from cache.shard import ClipRows, sidecars, write_shard
+from cache.store import StreamReader
+from cache.weights_file import WeightsFile
+from train.config import TrainConfig
+from train.data import centre_frames
+from train.encoders.timesformer import TimeSformer, pool_frames
+from train.frames import normalise
+from train.sampling import segment_centres
+from train.weights import load_timesformer
+
+logger = logging.getLogger(__name__)
+
+STREAM = "video_tokens"
+_CLIPS_PER_SHARD = 64
+_BATCH_SIZE = 8
+_SHAPE = ("image_size", "patch_size", "width", "depth", "heads", "mlp_ratio")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenCache:
+    """Where the tokens of one fingerprint are, under `root`."""
+
+    root: Path
+    fingerprint: Fingerprint
+
+    @property
+    def folder(self) -> Path:
+        """`root/<first 16 hex digits of the fingerprint's sha256>`."""
+        return self.root / self.fingerprint.sha256[:16]
+
+    def reader(self) -> StreamReader | None:
+        """The tokens that are there, or None if there are none yet."""
+        if not (self.folder / fingerprint.FILE_NAME).exists():
+            return None
+        reader = StreamReader(self.folder)
+        lines = reader.fingerprint.difference(self.fingerprint)
+        if lines:
+            raise FingerprintMismatch(f"{self.folder} was made with other settings: {'; '.join(lines)}")
+        return reader
+
+    def missing(self, clip_ids: Sequence[str]) -> list[str]:
+        """Those of `clip_ids` that have no tokens yet, sorted."""
+        reader = self.reader()
+        return sorted(clip_id for clip_id in set(clip_ids) if reader is None or clip_id not in reader)
+
+
+def encoder_fingerprint(config: TrainConfig, weights: WeightsFile) -> Fingerprint:
+    """Which video encoder: its shape and where its weights come from."""
+    encoder = config.video_encoder
+    model = {"name": "timesformer", "weights": weights.sha256, "weights_name": weights.name}
+    model |= {"seed": encoder.seed} if weights.random else {}
+    model |= {name: getattr(encoder, name) for name in _SHAPE}
+    return Fingerprint(stream="video_encoder", dtype="float32", model=model)
+
+
+def token_fingerprint(config: TrainConfig, weights: WeightsFile, frames_sha256: str) -> Fingerprint:
+    """What makes tokens: encoder, the JPEG stream they are computed from, view, L, pooling."""
+    encoder = config.video_encoder
+    view = {"resize": encoder.resize, "centre_crop": encoder.image_size, "mean": encoder.mean, "std": encoder.std}
+    return Fingerprint(
+        stream=STREAM,
+        dtype="float32",
+        model=encoder_fingerprint(config, weights).model,
+        preprocessing=view | {"frames_sha256": frames_sha256, "pool": config.cmdcl.frame_pool},
+        sampling={"num_frames": config.num_frames, "instants": "segment_centres"},
+    )
+
+
+def find_token_cache(
+    root: Path, config: TrainConfig, weights: WeightsFile, frames_sha256: str | None
+) -> TokenCache | None:
+    """The token cache of a configuration.
+
+    Args:
+        root: folder of token caches.
+        config: the run's configuration.
+        weights: the encoder's weights.
+        frames_sha256: fingerprint of the JPEG stream; None if it was dropped: then tokens made before serve.
+
+    Returns:
+        The cache, which may still be empty; None if the frames are gone and no tokens were made of them.
+    """
+    if frames_sha256 is not None:
+        return TokenCache(root=root, fingerprint=token_fingerprint(config, weights, frames_sha256))
+    for path in sorted(root.glob(f"*/{fingerprint.FILE_NAME}")):
+        stored = fingerprint.load(path.parent)
+        asked = token_fingerprint(config, weights, str(stored.preprocessing.get("frames_sha256")))
+        if stored.sha256 == asked.sha256:
+            return TokenCache(root=root, fingerprint=asked)
+    return None
+
+
+def ensure_tokens(
+    cache: TokenCache,
+    frames: StreamReader,
+    clip_ids: Sequence[str],
+    *,
+    config: TrainConfig,
+    weights: WeightsFile,
+    device: torch.device,
+    progress: bool,
+) -> StreamReader:
+    """Computes what is missing of the clips' tokens and returns the reader of all of them."""
+    cache.folder.mkdir(parents=True, exist_ok=True)
+    fingerprint.ensure(cache.folder, cache.fingerprint)
+    with _locked(cache.folder / "lock"):
+        missing = cache.missing(clip_ids)
+        if missing:
+            logger.info("computing frozen video tokens of %d clips into %s", len(missing), cache.folder)
+            _compute(cache, frames, missing, config, build_encoder(config, weights).to(device).eval(), progress)
+    return StreamReader(cache.folder)
+
+
+def build_encoder(config: TrainConfig, weights: WeightsFile) -> TimeSformer:
+    """The video encoder with its weights; random ones depend on video_encoder.seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.video_encoder.seed)
+        return load_timesformer(config.video_encoder.timesformer(config.num_frames), weights)
+
+
+def _compute(
+    cache: TokenCache,
+    frames: StreamReader,
+    clip_ids: Sequence[str],
+    config: TrainConfig,
+    encoder: TimeSformer,
+    progress: bool,
+) -> None:
+    number = 1 + max((sidecar.number for sidecar in sidecars(cache.folder)), default=-1)
+    interval = 0.1 if sys.stderr.isatty() else 30.0
+    with tqdm(
+        total=len(clip_ids), desc="video tokens", unit="clip", disable=not progress, mininterval=interval
+    ) as bar:
+        for start in range(0, len(clip_ids), _CLIPS_PER_SHARD):
+            rows: list[ClipRows] = []
+            shard = clip_ids[start : start + _CLIPS_PER_SHARD]
+            for first in range(0, len(shard), _BATCH_SIZE):
+                rows += _rows(frames, shard[first : first + _BATCH_SIZE], config, encoder)
+                bar.update(len(rows) + start - bar.n)
+            write_shard(cache.folder, number, STREAM, rows, fingerprint=cache.fingerprint)
+            number += 1
+
+
+def _rows(
+    frames: StreamReader, clip_ids: Sequence[str], config: TrainConfig, encoder: TimeSformer
+) -> list[ClipRows]:
+    padding = [clip_ids[-1]] * (_BATCH_SIZE - len(clip_ids))
+    views = torch.stack([centre_frames(frames, clip_id, config) for clip_id in clip_ids])
+    views = torch.cat([views, *[views[-1:]] * len(padding)]).to(encoder.cls_token.device)
+    with torch.inference_mode():
+        pictures = normalise(views, config.video_encoder.mean, config.video_encoder.std)
+        tokens = pool_frames(encoder(pictures), config.num_frames, config.cmdcl.frame_pool).cpu().numpy()
+    return [_clip_rows(frames, clip_id, row, config) for clip_id, row in zip(clip_ids, tokens, strict=False)]
+
+
+def _clip_rows(
+    frames: StreamReader, clip_id: str, tokens: npt.NDArray[np.float32], config: TrainConfig
+) -> ClipRows:
+    instants = segment_centres(frames.num_rows(clip_id), config.num_frames)
+    return ClipRows(
+        clip_id=clip_id,
+        fields={STREAM: tokens},
+        pts_seconds=frames.pts_seconds(clip_id)[instants],
+        frame_index=frames.frame_index(clip_id)[instants],
+        provenance=frames.provenance(clip_id),
+    )
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Holds a lock that the system frees when the process ends, however it ends."""
+    with path.open("a+b") as file:
+        if sys.platform == "win32":
+            import msvcrt
+
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX)
+        yield
