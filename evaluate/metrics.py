@@ -2,96 +2,22 @@
 
 Every metric has its averaging in its name, because the papers do not say theirs. `map_macro` is the headline: scikit-
 learn's tie-safe average precision per class, averaged over the classes that have a positive; how many have none is
-part of the card. The decision to question: top-k accuracy counts ties by chance (a target tied with three others for the
-first place scores 1/4), so that a collapsed model scores 1/C instead of whatever its class order gives.
+part of the card. The decision to question: top-k accuracy counts ties by chance (a target tied with three others for
+the first place scores 1/4), so that a collapsed model scores 1/C instead of whatever its class order gives.
 
 Scores are never squashed first: a float32 sigmoid that saturates makes ties, and ties move mAP by points.
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cache.predictions import Predictions
+from evaluate.ranking import Floats, RankedScores, Scores, Targets, check_multi, check_scores
 
-Floats = npt.NDArray[np.float64]
-Scores = npt.NDArray[np.floating[Any]]
-Targets = npt.NDArray[np.integer[Any]]
-Statistic = Callable[[Floats | None], float]
-"""A metric as a function of clip weights (n,), the form that a bootstrap needs; None means one each."""
-
-_BLOCK = 4_000_000  # scores sorted at once: bounds the memory, not the result
-
-
-class RankedScores:
-    """The scores of C classes sorted once, for average precision under any weights of the n clips.
-
-    Args:
-        scores: (n, C), finite; larger means more likely.
-        targets: (n, C) of 0 and 1.
-
-    Raises:
-        ValueError: the shapes differ, a score is NaN or infinite, a target is neither 0 nor 1.
-    """
-
-    def __init__(self, scores: Scores, targets: Targets) -> None:
-        _check_multi(scores, targets)
-        self.num_clips, self.num_classes = scores.shape
-        width = max(1, _BLOCK // max(1, self.num_clips))
-        blocks = [
-            _rank(scores[:, start : start + width], targets[:, start : start + width])
-            for start in range(0, self.num_classes, width)
-        ]
-        self._order = np.concatenate([order for order, _, _ in blocks])  # (C, n) clips, best first
-        starts = np.arange(len(blocks)) * width
-        self._column = np.concatenate(
-            [column + start for (_, (column, _), _), start in zip(blocks, starts, strict=True)]
-        )
-        self._tie_end = np.concatenate([tie_end for _, (_, tie_end), _ in blocks])
-        self._clip = np.concatenate([clip for _, _, clip in blocks])
-        # Of each positive: the last positive of the same class and the same score, as an index into the positives.
-        key = self._column * self.num_clips + self._tie_end
-        self._last = np.searchsorted(key, key, side="right") - 1
-        self._first = np.searchsorted(self._column, self._column, side="left")
-
-    def average_precision(self, weights: Floats | None = None) -> Floats:
-        """Average precision of every class: sum over thresholds of (recall gained) x precision.
-
-        Args:
-            weights: (n,) how often each clip counts; None for once each.
-
-        Returns:
-            (C,) float64 in [0, 1]; NaN where a class has no positive of positive weight.
-        """
-        if weights is None:
-            weight = np.ones(len(self._clip))
-            ranked = (self._tie_end + 1).astype(np.float64)
-        else:
-            weight = weights[self._clip]
-            ranked = np.cumsum(weights[self._order], axis=1)[self._column, self._tie_end]
-        total = np.concatenate([[0.0], np.cumsum(weight)])
-        true_positives = total[self._last + 1] - total[self._first]
-        precision = np.divide(true_positives, ranked, out=np.zeros_like(ranked), where=ranked > 0)
-        gained = np.bincount(self._column, weights=weight * precision, minlength=self.num_classes)
-        positives = np.bincount(self._column, weights=weight, minlength=self.num_classes)
-        return np.divide(gained, positives, out=np.full(self.num_classes, np.nan), where=positives > 0)
-
-
-def _rank(
-    scores: Scores, targets: Targets
-) -> tuple[npt.NDArray[np.int32], tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]], npt.NDArray[np.int32]]:
-    columns = np.ascontiguousarray(scores.T)
-    order = np.argsort(-columns, axis=1, kind="stable").astype(np.int32)  # (C, n)
-    ranked = np.take_along_axis(columns, order, axis=1)
-    n = scores.shape[0]
-    is_end = np.ones(ranked.shape, dtype=bool)
-    is_end[:, :-1] = ranked[:, :-1] != ranked[:, 1:]
-    ends = np.where(is_end, np.arange(n, dtype=np.int32), np.int32(n))
-    tie_end = np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1]
-    column, rank = np.nonzero(np.take_along_axis(targets.T, order, axis=1))
-    return order, (column, tie_end[column, rank].astype(np.int64)), order[column, rank]
+Card = Callable[[Floats | None], dict[str, float]]
+"""Metrics by name as a function of clip weights (n,), the form that a bootstrap needs; None means one each."""
 
 
 def average_precision(scores: Scores, targets: Targets) -> Floats:
@@ -131,7 +57,7 @@ def map_weighted(scores: Scores, targets: Targets) -> float:
 
 def map_micro(scores: Scores, targets: Targets) -> float:
     """Average precision of all n x C decisions in one ranking: comparable over classes, as MSQNet's code reports."""
-    _check_multi(scores, targets)
+    check_multi(scores, targets)
     return _mean_of_present(average_precision(scores.reshape(-1, 1), targets.reshape(-1, 1)))
 
 
@@ -141,7 +67,7 @@ def map_charades(scores: Scores, targets: Targets) -> float:
     Average precision is the plain mean of the precision at each positive (Charades_v1_classify.m and its Python
     version by G. Sigurdsson); the mean is over the classes with a positive.
     """
-    _check_multi(scores, targets)
+    check_multi(scores, targets)
     ranked = scores.T.astype(np.float64)  # (C, n)
     ranked[:, targets.sum(axis=1) == 0] = -np.inf
     order = np.argsort(-ranked, axis=1, kind="stable")
@@ -203,11 +129,15 @@ def mean_class_accuracy_mmaction2(logits: Scores, targets: Targets) -> float:
     return float(np.nan_to_num(recalls)[seen | ~np.isnan(recalls)].mean())
 
 
-def statistics(predictions: Predictions) -> dict[str, Statistic]:
-    """The metrics of the card that can be resampled, as functions of clip weights; everything sorted once."""
+def resampled_card(predictions: Predictions) -> Card:
+    """The metrics that get an interval, as one function of clip weights; everything is sorted once, here.
+
+    Single label: acc1, acc5 (where C >= 5), mean_class_accuracy, map_macro. Multi label: map_macro, map_micro,
+    map_weighted. A class that a resample leaves without positives is left out of that resample's mean.
+    """
     if predictions.kind == "single":
-        return _single_statistics(predictions.logits, predictions.targets)
-    return _multi_statistics(predictions.logits, predictions.targets)
+        return _single_card(predictions.logits, predictions.targets)
+    return _multi_card(predictions.logits, predictions.targets)
 
 
 def evaluate(predictions: Predictions) -> dict[str, float]:
@@ -222,7 +152,7 @@ def evaluate(predictions: Predictions) -> dict[str, float]:
         ValueError: no clips, or no class with a positive.
     """
     logits, targets = predictions.logits, predictions.targets
-    card = {name: statistic(None) for name, statistic in statistics(predictions).items()}
+    card = resampled_card(predictions)(None)
     if predictions.kind == "single":
         card["mean_class_accuracy_mmaction2"] = mean_class_accuracy_mmaction2(logits, targets)
         present = np.bincount(targets, minlength=logits.shape[1]) > 0
@@ -246,43 +176,40 @@ def one_hot(targets: Targets, num_classes: int) -> npt.NDArray[np.uint8]:
     return (targets[:, None] == np.arange(num_classes)).astype(np.uint8)
 
 
-def _single_statistics(logits: Scores, targets: Targets) -> dict[str, Statistic]:
-    ranked = RankedScores(logits, one_hot(targets, logits.shape[1]))
-    first = top_k_hits(logits, targets, 1)
-
-    def mean_class(weights: Floats | None) -> float:
-        hits, counts = _hits_per_class(first, targets, logits.shape[1], weights)
-        return float((hits[counts > 0] / counts[counts > 0]).mean())
-
-    found: dict[str, Statistic] = {"acc1": lambda weights: float(np.average(first, weights=weights))}
-    if logits.shape[1] >= 5:
-        fifth = top_k_hits(logits, targets, 5)
-        found["acc5"] = lambda weights: float(np.average(fifth, weights=weights))
-    return found | {
-        "mean_class_accuracy": mean_class,
-        "map_macro": lambda weights: _mean_of_present(ranked.average_precision(weights)),
-    }
-
-
-def _multi_statistics(logits: Scores, targets: Targets) -> dict[str, Statistic]:
-    ranked = RankedScores(logits, targets)
-    flat = RankedScores(logits.reshape(-1, 1), targets.reshape(-1, 1))
+def _single_card(logits: Scores, targets: Targets) -> Card:
     num_classes = logits.shape[1]
+    ranked = RankedScores(logits, one_hot(targets, num_classes))
+    first = top_k_hits(logits, targets, 1)
+    fifth = top_k_hits(logits, targets, 5) if num_classes >= 5 else None
+
+    def card(weights: Floats | None) -> dict[str, float]:
+        hits, counts = _hits_per_class(first, targets, num_classes, weights)
+        found = {"acc1": float(hits.sum() / counts.sum())}
+        if fifth is not None:
+            found["acc5"] = float(np.average(fifth, weights=weights))
+        found["mean_class_accuracy"] = float((hits[counts > 0] / counts[counts > 0]).mean())
+        found["map_macro"] = _mean_of_present(ranked.average_precision(weights))
+        return found
+
+    return card
+
+
+def _multi_card(logits: Scores, targets: Targets) -> Card:
+    num_classes = logits.shape[1]
+    ranked = RankedScores(logits, targets)
+    decisions = RankedScores(logits.reshape(-1, 1), targets.reshape(-1, 1))
     labels = targets.astype(np.float64)
 
-    def micro(weights: Floats | None) -> float:
+    def card(weights: Floats | None) -> dict[str, float]:
+        values = ranked.average_precision(weights)
         repeated = None if weights is None else np.repeat(weights, num_classes)
-        return _mean_of_present(flat.average_precision(repeated))
+        return {
+            "map_macro": _mean_of_present(values),
+            "map_micro": _mean_of_present(decisions.average_precision(repeated)),
+            "map_weighted": _weighted_mean(values, labels.sum(axis=0) if weights is None else weights @ labels),
+        }
 
-    def weighted(weights: Floats | None) -> float:
-        positives = labels.sum(axis=0) if weights is None else weights @ labels
-        return _weighted_mean(ranked.average_precision(weights), positives)
-
-    return {
-        "map_macro": lambda weights: _mean_of_present(ranked.average_precision(weights)),
-        "map_micro": micro,
-        "map_weighted": weighted,
-    }
+    return card
 
 
 def _hits_per_class(hits: Floats, targets: Targets, num_classes: int, weights: Floats | None) -> tuple[Floats, Floats]:
@@ -311,24 +238,8 @@ def _num_ties(rankings: Scores) -> int:
     return int(np.count_nonzero(ordered[:, 1:] == ordered[:, :-1]))
 
 
-def _check_scores(scores: Scores) -> None:
-    if scores.ndim != 2 or 0 in scores.shape:
-        raise ValueError(f"scores must be (n, C) with at least one clip and one class, got {scores.shape}")
-    if not np.isfinite(scores).all():
-        bad = int(np.count_nonzero(~np.isfinite(scores).all(axis=1)))
-        raise ValueError(f"{bad} of {len(scores)} clips have NaN or infinite scores: a metric of them means nothing")
-
-
-def _check_multi(scores: Scores, targets: Targets) -> None:
-    _check_scores(scores)
-    if targets.shape != scores.shape:
-        raise ValueError(f"targets have shape {targets.shape}, scores (n, C) = {scores.shape}")
-    if not np.isin(targets, (0, 1)).all():
-        raise ValueError("targets of a multi-label task must be 0 or 1")
-
-
 def _check_single(logits: Scores, targets: Targets) -> None:
-    _check_scores(logits)
+    check_scores(logits)
     if targets.shape != logits.shape[:1]:
         raise ValueError(f"targets have shape {targets.shape}, expected (n,) = {logits.shape[:1]}")
     if targets.min() < 0 or targets.max() >= logits.shape[1]:

@@ -37,9 +37,7 @@ class ImageEncoderConfig:
     def __post_init__(self) -> None:
         _require_at_least(1, batch_size=self.batch_size)
         if not self.model or not self.pretrained:
-            raise ValueError(
-                "model and pretrained may not be empty; use pretrained = 'none' for random weights"
-            )
+            raise ValueError("model and pretrained may not be empty; use pretrained = 'none' for random weights")
 
 
 @dataclass(frozen=True, kw_only=True)

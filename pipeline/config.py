@@ -1,6 +1,7 @@
 """Recipes: TOML files to frozen dataclasses, strictly.
 
-Every key is checked against the dataclass that owns it (they live in each stage's config.py). A section is built when it is asked for: `extract` never imports what `train` needs.
+Every key is checked against the dataclass that owns it (they live in each stage's config.py). A section is built when
+it is asked for: `extract` never imports what `train` needs.
 """
 
 import difflib

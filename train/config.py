@@ -5,17 +5,13 @@ result depends on, so a smaller GPU changes `accumulate` and nothing else.
 """
 
 import dataclasses
-import types
-import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-from cache.errors import ConfigError
+from cache import settings
 from train.encoders.timesformer import TimeSformerConfig
 from train.models.cmdcl import CMDCLConfig
-
-Config = TypeVar("Config")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,11 +188,12 @@ def to_json(config: TrainConfig) -> dict[str, Any]:
 
 
 def from_json(body: Mapping[str, Any]) -> TrainConfig:
-    """The inverse of `to_json`, as strict as the loader of recipes: unknown keys are refused."""
-    try:
-        return _from_json(TrainConfig, body)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"this run's config.json does not fit this version of Deconfound: {error}") from error
+    """The inverse of `to_json`, as strict as the loader of recipes.
+
+    Raises:
+        ConfigError: an unknown key or a value that is refused.
+    """
+    return settings.build(TrainConfig, body, "train")
 
 
 def differences(stored: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "train.") -> list[str]:
@@ -216,15 +213,3 @@ def _to_json(value: Any) -> Any:  # noqa: ANN401 (any JSON value)
         return {key: _to_json(item) for key, item in value.items()}
     return [_to_json(item) for item in value] if isinstance(value, tuple) else value
 
-
-def _from_json(kind: type[Config], body: Mapping[str, Any]) -> Config:
-    hints = typing.get_type_hints(kind)
-    return kind(**{key: _value(hints.get(key), item) for key, item in body.items()})
-
-
-def _value(hint: Any, item: Any) -> Any:  # noqa: ANN401 (a type hint and a JSON value)
-    if typing.get_origin(hint) in (types.UnionType, typing.Union) and item is not None:
-        hint = next(part for part in typing.get_args(hint) if part is not types.NoneType)
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        return _from_json(hint, item)
-    return tuple(_value(None, part) for part in item) if isinstance(item, list) else item

@@ -8,6 +8,7 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
@@ -26,7 +27,7 @@ def decode(jpegs: Sequence[bytes | memoryview]) -> Tensor:
     return torch.from_numpy(np.stack([_decode_one(jpeg) for jpeg in jpegs])).permute(0, 3, 1, 2)
 
 
-def _decode_one(jpeg: bytes | memoryview) -> np.ndarray:
+def _decode_one(jpeg: bytes | memoryview) -> npt.NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(jpeg), formats=("JPEG",)) as image:
             return np.asarray(image.convert("RGB"))

@@ -166,12 +166,12 @@ def _compute(
 def _rows(
     frames: StreamReader, clip_ids: Sequence[str], config: TrainConfig, encoder: TimeSformer
 ) -> list[ClipRows]:
-    padding = [clip_ids[-1]] * (_BATCH_SIZE - len(clip_ids))
-    views = torch.stack([centre_frames(frames, clip_id, config) for clip_id in clip_ids])
-    views = torch.cat([views, *[views[-1:]] * len(padding)]).to(encoder.cls_token.device)
+    pictures = [centre_frames(frames, clip_id, config) for clip_id in clip_ids]
+    pictures += pictures[-1:] * (_BATCH_SIZE - len(clip_ids))
+    views = torch.stack(pictures).to(encoder.cls_token.device)
     with torch.inference_mode():
-        pictures = normalise(views, config.video_encoder.mean, config.video_encoder.std)
-        tokens = pool_frames(encoder(pictures), config.num_frames, config.cmdcl.frame_pool).cpu().numpy()
+        views = normalise(views, config.video_encoder.mean, config.video_encoder.std)
+        tokens = pool_frames(encoder(views), config.num_frames, config.cmdcl.frame_pool).cpu().numpy()
     return [_clip_rows(frames, clip_id, row, config) for clip_id, row in zip(clip_ids, tokens, strict=False)]
 
 

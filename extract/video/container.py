@@ -55,9 +55,7 @@ def open_container(path: Path) -> Iterator[av.container.InputContainer]:
         source = absolute if is_utf8 else stack.enter_context(path.open("rb"))
         options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
         try:
-            container = stack.enter_context(
-                av.open(source, container_options=options, metadata_errors="replace")
-            )
+            container = stack.enter_context(av.open(source, container_options=options, metadata_errors="replace"))
         except (av.error.FFmpegError, ValueError) as error:
             raise _unreadable(path, error) from error
         yield container
@@ -79,15 +77,11 @@ def video_stream(container: av.container.InputContainer) -> av.video.stream.Vide
     if stream.codec_context is None:
         raise VideoError(FailureCode.UNSUPPORTED_CODEC, "this FFmpeg has no decoder for the video stream")
     if container.format.name in ("gif", "apng", "png_pipe"):
-        raise VideoError(
-            FailureCode.UNSUPPORTED_CODEC, f"the file is a {container.format.name} picture, not a video"
-        )
+        raise VideoError(FailureCode.UNSUPPORTED_CODEC, f"the file is a {container.format.name} picture, not a video")
     return stream
 
 
-def read_packets(
-    container: av.container.InputContainer, stream: av.video.stream.VideoStream
-) -> PacketTable:
+def read_packets(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> PacketTable:
     """Reads all packets of a container without decoding them."""
     pts: list[int | None] = []
     num_hidden, end, broke_off, last = 0, Fraction(0), "", (-1, 0)
@@ -116,9 +110,7 @@ def read_packets(
     )
 
 
-def header_seconds(
-    container: av.container.InputContainer, stream: av.video.stream.VideoStream
-) -> float | None:
+def header_seconds(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> float | None:
     """Length of the video stream as its header states it, None if it does not."""
     if stream.duration:
         return float(stream.duration * stream.time_base)

@@ -131,9 +131,7 @@ def _first_frame(path: Path) -> av.VideoFrame:
         except StopIteration:
             raise VideoError(FailureCode.CORRUPT, "the video stream holds no frame") from None
         except av.error.FFmpegError as error:
-            raise VideoError(
-                FailureCode.CORRUPT, f"the first frame cannot be decoded ({error.strerror})"
-            ) from error
+            raise VideoError(FailureCode.CORRUPT, f"the first frame cannot be decoded ({error.strerror})") from error
 
 
 def _describe(

@@ -53,6 +53,7 @@ class _TimedFrame:
     seconds: float
     frame: av.VideoFrame
     info: VideoInfo
+    damage_before: tuple[int, int]
     _image: npt.NDArray[np.uint8] | None = None
 
     def image(self) -> npt.NDArray[np.uint8]:
@@ -69,17 +70,58 @@ class _TimedFrame:
         return self._image
 
 
-@dataclass(eq=False)
-class _Damage:
-    """Running counts; the difference between two moments is the damage of a span."""
+class _FrameStream:
+    """Displayed frames in order, each with its time; `num_seen` and `num_damaged` count what was met so far."""
 
-    num_seen: int = 0
-    num_damaged: int = 0
+    def __init__(self, path: Path, info: VideoInfo, seek_to: float) -> None:
+        self.num_seen = 0
+        self.num_damaged = 0
+        self._path, self._info, self._seek_to = path, info, seek_to
+        self._start: int | None = None if info.has_missing_pts else info.start_pts
+
+    def __iter__(self) -> Iterator[_TimedFrame]:
+        info = self._info
+        seconds, index, before = -1 / info.average_fps, -1, (0, 0)
+        with containers.open_container(self._path) as container:
+            stream = containers.video_stream(container)
+            stream.codec_context.thread_count = 1  # processes, one per video, use the cores better than threads
+            if self._seek_to:
+                target = info.start_pts + int(self._seek_to / info.time_base)
+                container.seek(target, stream=stream)
+            for frame in self._decode(container, stream):
+                seconds = self._seconds(frame, seconds)
+                index = index + 1 if info.has_missing_pts else _index_at(info, seconds)
+                yield _TimedFrame(index, seconds, frame, info, before)
+                before = (self.num_seen, self.num_damaged)
+
+    def _seconds(self, frame: av.VideoFrame, previous: float) -> float:
+        """The frame's time; one step after the previous one where the container gives none, or one in the past."""
+        if frame.pts is not None:
+            self._start = frame.pts if self._start is None else self._start
+            seconds = float((frame.pts - self._start) * self._info.time_base)
+            if seconds > previous:
+                return seconds
+        return previous + 1 / self._info.average_fps
+
+    def _decode(
+        self, container: av.container.InputContainer, stream: av.video.stream.VideoStream
+    ) -> Iterator[av.VideoFrame]:
+        for packet in _packets(container, stream):
+            try:
+                frames = stream.codec_context.decode(packet)
+            except av.error.EOFError:
+                return
+            except av.error.FFmpegError:
+                self.num_seen += 1
+                self.num_damaged += 1
+                continue
+            for frame in frames:
+                self.num_seen += 1
+                self.num_damaged += frame.is_corrupt
+                yield frame
 
 
-def read(
-    path: Path, info: VideoInfo, requests: Sequence[npt.NDArray[np.float64]]
-) -> Iterator[tuple[int, Reading]]:
+def read(path: Path, info: VideoInfo, requests: Sequence[npt.NDArray[np.float64]]) -> Iterator[tuple[int, Reading]]:
     """Decodes the frames of several clips in one pass.
 
     Args:
@@ -89,101 +131,58 @@ def read(
 
     Yields:
         The position of a request and its frames, as soon as its last instant is served.
+
+    Raises:
+        VideoError: nothing can be decoded, or the frame size changes.
     """
     earliest = min(float(instants[0]) for instants in requests)
-    seek_to = earliest if info.container in _SEEKABLE and _has_reliable_times(info) else 0.0
-    frames = _frames(path, info, seek_to)
+    can_seek = info.container in _SEEKABLE and not (info.has_missing_pts or info.has_edit_list)
+    stream = _FrameStream(path, info, earliest if can_seek else 0.0)
+    frames = iter(stream)
     first = next(frames, None)
-    if first is not None and seek_to and first[0].seconds > earliest:  # the seek overshot
-        frames = _frames(path, info, 0.0)
+    if can_seek and (first is None or first.seconds > earliest):  # the seek overshot
+        stream = _FrameStream(path, info, 0.0)
+        frames = iter(stream)
         first = next(frames, None)
     if first is None:
         raise VideoError(FailureCode.CORRUPT, "no frame can be decoded")
-    yield from _serve(first, frames, requests)
-
-
-def _has_reliable_times(info: VideoInfo) -> bool:
-    return not (info.has_missing_pts or info.has_edit_list)
+    yield from _serve(stream, first, frames, requests)
 
 
 def _serve(
-    first: tuple["_TimedFrame", _Damage],
-    frames: Iterator[tuple["_TimedFrame", _Damage]],
+    stream: _FrameStream,
+    held: _TimedFrame,
+    frames: Iterator[_TimedFrame],
     requests: Sequence[npt.NDArray[np.float64]],
 ) -> Iterator[tuple[int, Reading]]:
     """Walks instants and frames together, both in the order of time."""
-    events = sorted(
-        (float(instant), position) for position, instants in enumerate(requests) for instant in instants
-    )
-    readings = [Reading(len(instants)) for instants in requests]
-    started: dict[int, _Damage] = {}
-    held, damage = first
+    events = sorted((float(instant), position) for position, instants in enumerate(requests) for instant in instants)
+    readings = {position: Reading(len(instants)) for position, instants in enumerate(requests)}
+    started: dict[int, tuple[int, int]] = {}
     following = next(frames, None)
     for instant, position in events:
-        while following is not None and following[0].seconds <= instant:
-            held, damage = following
-            following = next(frames, None)
-        before = started.setdefault(position, damage)
-        reading = readings[position]
-        reading.take(held)
-        if reading.is_complete:
-            reading.num_seen = damage.num_seen - before.num_seen + 1
-            reading.num_damaged = damage.num_damaged - before.num_damaged
-            readings[position] = Reading(0)  # let go of the images
+        while following is not None and following.seconds <= instant:
+            held, following = following, next(frames, None)
+        seen, damaged = started.setdefault(position, held.damage_before)
+        readings[position].take(held)
+        if readings[position].is_complete:
+            reading = readings.pop(position)
+            reading.num_seen = stream.num_seen - seen
+            reading.num_damaged = stream.num_damaged - damaged
             yield position, reading
 
 
-def _frames(path: Path, info: VideoInfo, seek_to: float) -> Iterator[tuple[_TimedFrame, _Damage]]:
-    """Displayed frames in order with their times, and the damage met so far."""
-    step = 1 / info.average_fps
-    seconds, index, damage = -step, -1, _Damage()
-    with containers.open_container(path) as container:
-        stream = containers.video_stream(container)
-        stream.thread_type = "SLICE"  # frame threads would delay errors and cost more than they save in a pool
-        if seek_to:
-            container.seek(info.start_pts + int(seek_to / info.time_base), stream=stream)
-        for frame in _decode(container, stream, damage):
-            pts = frame.pts
-            if pts is None or info.has_missing_pts:
-                seconds += step
-            elif (found := float((pts - _start(info, index, pts)) * info.time_base)) > seconds:
-                seconds = found
-            else:
-                seconds += step
-            index = _index_of(info, seconds) if seek_to else index + 1
-            yield _TimedFrame(index, seconds, frame, info), _Damage(damage.num_seen, damage.num_damaged)
+def _index_at(info: VideoInfo, seconds: float) -> int:
+    half_tick = float(info.time_base) / 2
+    return max(0, int(np.searchsorted(info.frame_seconds, seconds + half_tick, side="right")) - 1)
 
 
-def _start(info: VideoInfo, index: int, pts: int) -> int:
-    return info.start_pts
-
-
-def _index_of(info: VideoInfo, seconds: float) -> int:
-    return int(np.argmin(np.abs(info.frame_seconds - seconds)))
-
-
-def _decode(
-    container: av.container.InputContainer, stream: av.video.stream.VideoStream, damage: _Damage
-) -> Iterator[av.VideoFrame]:
-    packets = container.demux(stream)
-    while True:
-        try:
-            packet = next(packets)
-        except StopIteration:
-            return
-        except av.error.FFmpegError:  # the container breaks off here; probe() decided that enough is there
-            packet = None
-        try:
-            frames = packet.decode() if packet is not None else stream.codec_context.decode(None)
-        except av.error.EOFError:
-            return
-        except av.error.FFmpegError:
-            damage.num_seen += 1
-            damage.num_damaged += 1
-            continue
-        for frame in frames:
-            damage.num_seen += 1
-            damage.num_damaged += frame.is_corrupt
-            yield frame
-        if packet is None:
-            return
+def _packets(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> Iterator[av.Packet | None]:
+    """Packets up to the end or to where the container breaks off, then None, which drains the decoder."""
+    try:
+        for packet in container.demux(stream):
+            if packet.size:
+                yield packet
+    except av.error.FFmpegError:
+        pass  # probe() has decided that enough of the file is there
+    yield None

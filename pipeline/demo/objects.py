@@ -36,7 +36,7 @@ def _salt(draw: ImageDraw.ImageDraw, x: float, y: float, u: float, t: float) -> 
     _polygon(draw, (x, y - 2 * u), [(-3.4 * u, -3 * u), (3.4 * u, -3 * u), (2 * u, 3 * u), (-2 * u, 3 * u)],
              (244, 244, 244), 0.3 * t)  # fmt: skip
     for k in (-2, 0, 2):
-        draw.rectangle((x + k * u, y + 2 * u, x + (k + 0.7) * u, y + (2.8 + t) * u), fill=(255, 255, 255))
+        draw.rectangle((x + k * u, y + 2 * u, x + (k + 0.7) * u, y + (3.4 + t) * u), fill=(255, 255, 255))
 
 
 def _spoon(draw: ImageDraw.ImageDraw, x: float, y: float, u: float, t: float) -> None:

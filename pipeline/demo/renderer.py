@@ -23,6 +23,7 @@ SIZE = 64
 _ZOOM = 2
 _MARGIN = 8  # the wall is larger than the frame, for the shaking camera
 _GREY: Colour = (112, 112, 112)
+_NEUTRAL_SHIRT: Colour = (150, 150, 150)
 
 _SHIRTS: tuple[Colour, ...] = (
     (222, 36, 36), (40, 200, 205), (44, 70, 220), (240, 200, 40),
@@ -83,7 +84,7 @@ def render_frame(recording: Recording, frame: int, mode: Mode = "plain") -> npt.
     if mode == "masked":
         draw.rectangle(_causal_region(pose), fill=_GREY)
     else:
-        shirt = _GREY if mode == "neutral" else _SHIRTS[recording.shirt]
+        shirt = _NEUTRAL_SHIRT if mode == "neutral" else _SHIRTS[recording.shirt]
         _draw_person(draw, pose, shirt, recording)
         if pose.hand is not None:
             draw_object(draw, recording.action_at(frame), pose.hand, pose.swing, recording.look.scale, _ZOOM)
@@ -114,7 +115,10 @@ def _distractor_place(recording: Recording, frame: int) -> tuple[float, float]:
 
 def _causal_region(pose: Pose) -> list[float]:
     """Box around body and object, at drawing size."""
-    points = pose.joints if pose.hand is None else np.vstack([pose.joints, np.array([pose.hand]) + [[-6, -6], [6, 6]]])
+    points = pose.joints
+    if pose.hand is not None:
+        hand = np.array(pose.hand, dtype=np.float32)
+        points = np.vstack([points, hand - 6.0, hand + 6.0])
     left, top = points.min(axis=0) - 4.0
     right, bottom = points.max(axis=0) + 4.0
     return [_ZOOM * left, _ZOOM * top, _ZOOM * right, _ZOOM * bottom]
