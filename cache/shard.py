@@ -30,6 +30,8 @@ from cache.rows import (
     row_chunks,
 )
 
+SCHEMA_VERSION = 1
+
 __all__ = [
     "SCHEMAS",
     "ClipRows",
@@ -44,7 +46,6 @@ __all__ = [
     "write_shard",
 ]
 
-SCHEMA_VERSION = 1
 _PROVENANCE_TEXTS = ("source_sha256", "decoder")
 _PROVENANCE_NUMBERS = tuple(entry.name for entry in fields(Provenance) if entry.name not in _PROVENANCE_TEXTS)
 
@@ -71,6 +72,7 @@ class Sidecar:
     sha256: str
     fingerprint_sha256: str
     clips: tuple[SidecarClip, ...]
+    schema_version: int = SCHEMA_VERSION
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,6 +286,8 @@ def _check_arrays(path: Path, sidecar: Sidecar, arrays: Mapping[str, Array], att
 
 
 def _sidecar_from_json(path: Path, body: Mapping[str, Any]) -> Sidecar:
+    if body.get("schema_version") != SCHEMA_VERSION:
+        raise CorruptShard(f"{path}: schema_version {body.get('schema_version')}; this version reads {SCHEMA_VERSION}")
     try:
         clips = tuple(
             SidecarClip(

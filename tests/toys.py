@@ -105,3 +105,40 @@ def toy_cache(folder: Path, dataset: Dataset, *, num_frames: int = 8, dim: int =
     for task in dataset.tasks:
         toy_text(task, dim=dim).write(folder)
     return folder
+
+
+def frame_rows(clip_id: str, *, num_frames: int = 8) -> ClipRows:
+    """Made-up JPEG bytes: what the cache stores, not what a decoder would accept."""
+    blobs = [f"jpeg {number} of {clip_id}".encode() for number in range(num_frames)]
+    return ClipRows(
+        clip_id=clip_id,
+        fields={"jpeg": blobs},
+        pts_seconds=np.arange(num_frames) / 8.0,
+        frame_index=np.arange(num_frames, dtype=np.int64),
+        provenance=PROVENANCE,
+    )
+
+
+def joint_rows(clip_id: str, *, num_frames: int = 8, num_joints: int = 17) -> ClipRows:
+    """Joints on a grid; joint 3 is always missing and nobody is in the last frame."""
+    score = np.full((num_frames, num_joints), 0.5, np.float32)
+    score[:, 3], score[-1] = 0, 0
+    xy = np.stack(np.meshgrid(np.arange(num_joints), np.arange(num_frames)), axis=-1).astype(np.float32)
+    box = np.tile(np.array([1, 2, 60, 40], np.float32), (num_frames, 1))
+    valid = np.ones(num_frames, np.uint8)
+    box[-1], valid[-1] = np.nan, 0
+    return ClipRows(
+        clip_id=clip_id,
+        fields={
+            "xy": np.where(score[..., None] > 0, xy, np.nan).astype(np.float32),
+            "score": score,
+            "valid": valid,
+            "box": box,
+            "box_score": valid.astype(np.float32),
+            "track_id": np.where(valid, 0, -1).astype(np.int32),
+            "box_source": (valid * 2).astype(np.uint8),
+        },
+        pts_seconds=np.arange(num_frames) / 8.0,
+        frame_index=np.arange(num_frames, dtype=np.int64),
+        provenance=PROVENANCE,
+    )

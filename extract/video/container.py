@@ -110,7 +110,7 @@ def read_packets(container: av.container.InputContainer, stream: av.video.stream
     )
 
 
-def header_seconds(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> float | None:
+def header_seconds(stream: av.video.stream.VideoStream) -> float | None:
     """Length of the video stream as its header states it, None if it does not."""
     if stream.duration:
         return float(stream.duration * stream.time_base)

@@ -74,7 +74,7 @@ def probe(path: Path, *, max_pixels: int = MAX_PIXELS, min_decodable: float = MI
             size = f"{stream.codec_context.width} x {stream.codec_context.height}"
             raise VideoError(FailureCode.TOO_LARGE, f"frames of {size} exceed max_pixels = {max_pixels}")
         table = containers.read_packets(container, stream)
-        header = containers.header_seconds(container, stream)
+        header = containers.header_seconds(stream)
         whole = float(container.duration) / av.time_base if container.duration else None
         info = _describe(container, stream, table, header, _first_frame(path))
     _check_complete(info, table, header, whole, min_decodable)

@@ -1,7 +1,8 @@
 """Sequential decoding with PyAV: right on every file that FFmpeg reads, and never holds more than the frames asked for.
 
 Frames are chosen while they stream by: an instant belongs to the frame before the first one that is later. Damage is
-counted as FFmpeg players do, packet by packet, so that a scratch in a long video does not lose the rest.
+counted frame by frame (all frames from a refused packet to the next key frame), so that a scratch does not lose the
+rest of a long video.
 """
 
 from collections.abc import Iterator, Sequence
@@ -106,18 +107,21 @@ class _FrameStream:
     def _decode(
         self, container: av.container.InputContainer, stream: av.video.stream.VideoStream
     ) -> Iterator[av.VideoFrame]:
+        is_broken = False  # since a refused packet; what is predicted from it is wrong until the next key frame
         for packet in _packets(container, stream):
             try:
                 frames = stream.codec_context.decode(packet)
             except av.error.EOFError:
                 return
             except av.error.FFmpegError:
+                is_broken = True
                 self.num_seen += 1
                 self.num_damaged += 1
                 continue
             for frame in frames:
+                is_broken = is_broken and not frame.key_frame
                 self.num_seen += 1
-                self.num_damaged += frame.is_corrupt
+                self.num_damaged += is_broken or frame.is_corrupt
                 yield frame
 
 

@@ -56,9 +56,7 @@ def test_dropout_acts_in_training_only() -> None:
 
 def test_each_class_has_its_own_dot_product() -> None:
     linear = GroupWiseLinear(2, 3)
-    linear.load_state_dict(
-        {"weight": torch.tensor([[1.0, 2, 3], [0, 1, 0]]), "bias": torch.tensor([10.0, 20])}
-    )
+    linear.load_state_dict({"weight": torch.tensor([[1.0, 2, 3], [0, 1, 0]]), "bias": torch.tensor([10.0, 20])})
     features = torch.tensor([[[1.0, 1, 1], [5, 6, 7]]])
     torch.testing.assert_close(linear(features), torch.tensor([[16.0, 26.0]]))
 

@@ -120,7 +120,7 @@ class TimeSformer(nn.Module):
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + config.num_patches, width))
         self.time_embed = nn.Parameter(torch.zeros(1, config.num_frames, width))
-        drop_paths = torch.linspace(0.0, config.drop_path, config.depth).tolist()
+        drop_paths = [config.drop_path * i / max(config.depth - 1, 1) for i in range(config.depth)]
         self.blocks = nn.ModuleList(Block(width, config.heads, config.mlp_ratio, drop_path) for drop_path in drop_paths)
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.head = None if num_classes is None else nn.Linear(width, num_classes)

@@ -33,9 +33,7 @@ def test_fine_scores_sum_to_one_over_frames_for_every_class_and_coordinate(visua
 def test_fine_scores_equal_the_formula_for_one_entry(visual: Tensor, text: Tensor) -> None:
     frames = F.layer_norm(visual[1], (16,))[:, 3]
     mediator = F.layer_norm(text[1, 4], (16,))[3]
-    torch.testing.assert_close(
-        fine_scores(visual, text, 0.5)[1, 4, :, 3], (frames * mediator / 0.5).softmax(dim=0)
-    )
+    torch.testing.assert_close(fine_scores(visual, text, 0.5)[1, 4, :, 3], (frames * mediator / 0.5).softmax(dim=0))
 
 
 def test_the_emphasised_vector_lies_between_the_frames(visual: Tensor, text: Tensor) -> None:

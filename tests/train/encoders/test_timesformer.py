@@ -55,7 +55,9 @@ def test_without_attention_over_time_equal_frames_each_give_what_one_frame_gives
     tokens = model(frame.unsqueeze(1).expand(-1, 4, -1, -1, -1))
     torch.testing.assert_close(tokens[:, 0], expected[:, 0], atol=1e-5, rtol=1e-5)
     for t in range(4):
-        torch.testing.assert_close(tokens[:, 1:].unflatten(1, (PATCHES, 4))[:, :, t], expected[:, 1:], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            tokens[:, 1:].unflatten(1, (PATCHES, 4))[:, :, t], expected[:, 1:], atol=1e-5, rtol=1e-5
+        )
 
 
 @pytest.mark.parametrize(("depth", "independent"), [(1, True), (2, False)])

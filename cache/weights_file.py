@@ -1,0 +1,168 @@
+"""From what a person writes for weights (a tag, a path or `none`) to a file and its sha256, without torch.
+
+Why random weights have a name: a run with weights that nobody trained is useful for tests and for timing, and must never
+happen because a download failed. So absence is always an error that says where to get the file.
+"""
+
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cache import atomic
+from cache.errors import WeightsError
+from cache.fingerprint import RANDOM_WEIGHTS
+
+logger = logging.getLogger(__name__)
+
+_TIMEOUT_SECONDS = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsSource:
+    """Released weights: where they come from and under which terms."""
+
+    name: str
+    """The tag."""
+    url: str
+    """A page or a file to download by hand; the file itself unless hf_repo is given."""
+    licence: str
+    """Of the weights, not of the code."""
+    filename: str
+    """As in the repository or at the end of the url."""
+    hf_repo: str | None = None
+    """Hugging Face repository, where there is one."""
+    alternatives: tuple[str, ...] = ()
+    """Other file names of the same weights in that repository, tried in this order."""
+    note: str = ""
+    """One phrase for the error message."""
+
+    def __post_init__(self) -> None:
+        if not self.url.startswith("https://"):
+            raise ValueError(f"{self.name}: the url {self.url!r} must start with https://")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightsFile:
+    """Weights on this machine, or random ones."""
+
+    name: str
+    """The tag, or the file's name."""
+    path: Path | None
+    """None: random weights."""
+    sha256: str
+    """Of the file; "none" for random weights."""
+    licence: str
+    """"unknown" for a file that a person gave."""
+
+    def __post_init__(self) -> None:
+        if (self.path is None) != (self.sha256 == RANDOM_WEIGHTS):
+            raise ValueError(f"weights {self.name!r}: path {self.path} does not go with sha256 {self.sha256!r}")
+
+    @property
+    def random(self) -> bool:
+        """True if random weights were asked for by name."""
+        return self.path is None
+
+
+def find_weights(
+    given: str, *, sources: Mapping[str, WeightsSource], what: str, key: str, offline: bool = False
+) -> WeightsFile:
+    """The weights that a configuration names.
+
+    A known tag is looked for in the local caches (`HF_HOME`, `TORCH_HOME`) and then downloaded, unless
+    `HF_HUB_OFFLINE` is set. A file whose name equals a tag is given as `./tag`.
+
+    Args:
+        given: a tag of `sources`, a path, or `none` for random weights.
+        sources: tag -> source.
+        what: the model, for messages.
+        key: configuration key that holds `given`, for messages.
+        offline: never download.
+
+    Raises:
+        WeightsError: neither a tag nor a file, or not to be had; says where to get it and how to point at a file.
+        StorageError: the disk refused the download.
+    """
+    if given == RANDOM_WEIGHTS:
+        return WeightsFile(name=RANDOM_WEIGHTS, path=None, sha256=RANDOM_WEIGHTS, licence="")
+    source = sources.get(given)
+    if source is None:
+        path = _existing(given, sources=sources, what=what, key=key)
+        return WeightsFile(name=path.name, path=path, sha256=atomic.sha256_file(path), licence="unknown")
+    found = _in_local_caches(source)
+    if found is None:
+        if offline or is_offline():
+            raise _absent(source, what, key, "it is not on this machine and downloads are off (HF_HUB_OFFLINE)")
+        logger.info("%s: downloading %s (licence: %s)", what, source.url, source.licence)
+        found = _download(source, what, key)
+    return WeightsFile(name=source.name, path=found, sha256=atomic.sha256_file(found), licence=source.licence)
+
+
+def is_offline() -> bool:
+    """True if the environment forbids downloads."""
+    return os.environ.get("HF_HUB_OFFLINE", "").strip().lower() in ("1", "true", "yes", "on")
+
+
+def hub_folder() -> Path:
+    """Where huggingface_hub keeps files, by its own rules (HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME)."""
+    if explicit := os.environ.get("HF_HUB_CACHE"):
+        return Path(explicit).expanduser()
+    home = os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
+    return Path(home).expanduser() / "hub"
+
+
+def checkpoints_folder() -> Path:
+    """Where torch keeps downloaded weights, by its own rules (TORCH_HOME, XDG_CACHE_HOME)."""
+    home = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "torch")
+    return Path(home).expanduser() / "hub" / "checkpoints"
+
+
+def _existing(given: str, *, sources: Mapping[str, WeightsSource], what: str, key: str) -> Path:
+    path = Path(given).expanduser()
+    if path.is_file():
+        return path
+    kind = "is a folder" if path.is_dir() else "is neither a known tag nor a file"
+    raise WeightsError(
+        f"{what} weights: {key} = {given!r} {kind}. Known tags: {', '.join(sources) or 'none for this model'}. "
+        f"Say `--set {key}=TAG`, `--set {key}=PATH`, or `--set {key}=none` for random weights"
+    )
+
+
+def _in_local_caches(source: WeightsSource) -> Path | None:
+    if source.hf_repo is not None:
+        from huggingface_hub import try_to_load_from_cache
+
+        for filename in (source.filename, *source.alternatives):
+            cached = try_to_load_from_cache(source.hf_repo, filename, cache_dir=hub_folder())
+            if isinstance(cached, str) and Path(cached).is_file():
+                return Path(cached)
+    path = checkpoints_folder() / source.filename
+    return path if source.hf_repo is None and path.is_file() else None
+
+
+def _download(source: WeightsSource, what: str, key: str) -> Path:
+    return _download_from_hub(source, what, key) if source.hf_repo else _download_from_url(source, what, key)
+
+
+def _download_from_hub(source: WeightsSource, what: str, key: str) -> Path:
+    import httpx
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+
+    assert source.hf_repo is not None
+    for filename in (source.filename, *source.alternatives):
+        try:
+            return Path(hf_hub_download(source.hf_repo, filename, cache_dir=hub_folder()))
+        except LocalEntryNotFoundError as error:
+            raise _absent(source, what, key, f"the download failed ({_first_line(error)})") from error
+        except EntryNotFoundError:
+            continue
+        except (HfHubHTTPError, httpx.HTTPError) as error:
+            raise _absent(source, what, key, f"the download failed ({_first_line(error)})") from error
+        except OSError as error:
+            with atomic.storage_errors(hub_folder()):
+                raise
+            raise _absent(source, what, key, f"the download failed ({_first_line(error)})") from error
+    raise _absent(source, what, key, f"the repository {source.hf_repo} has no file of that name")
