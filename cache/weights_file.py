@@ -1,17 +1,22 @@
 """From what a person writes for weights (a tag, a path or `none`) to a file and its sha256, without torch.
 
-Why random weights have a name: a run with weights that nobody trained is useful for tests and for timing, and must never
-happen because a download failed. So absence is always an error that says where to get the file.
+Why random weights have a name: a run with weights that nobody trained is useful for tests and for timing, and must
+never happen because a download failed. So absence is always an error that says where to get the file.
 """
 
+import errno
+import http.client
 import logging
 import os
+import shutil
+import tempfile
+import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from cache import atomic
-from cache.errors import WeightsError
+from cache.errors import StorageError, WeightsError
 from cache.fingerprint import RANDOM_WEIGHTS
 
 logger = logging.getLogger(__name__)
@@ -147,10 +152,11 @@ def _download(source: WeightsSource, what: str, key: str) -> Path:
 
 
 def _download_from_hub(source: WeightsSource, what: str, key: str) -> Path:
-    import httpx
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
+    # The base of its HTTP error is that of its HTTP library, which differs between its major versions.
+    transport_error = HfHubHTTPError.__mro__[1]
     assert source.hf_repo is not None
     for filename in (source.filename, *source.alternatives):
         try:
@@ -159,10 +165,53 @@ def _download_from_hub(source: WeightsSource, what: str, key: str) -> Path:
             raise _absent(source, what, key, f"the download failed ({_first_line(error)})") from error
         except EntryNotFoundError:
             continue
-        except (HfHubHTTPError, httpx.HTTPError) as error:
+        except (transport_error, OSError) as error:
+            _raise_if_disk(error, hub_folder())
             raise _absent(source, what, key, f"the download failed ({_first_line(error)})") from error
-        except OSError as error:
-            with atomic.storage_errors(hub_folder()):
-                raise
-            raise _absent(source, what, key, f"the download failed ({_first_line(error)})") from error
-    raise _absent(source, what, key, f"the repository {source.hf_repo} has no file of that name")
+    raise _absent(source, what, key, f"the repository {source.hf_repo} has no such file")
+
+
+def _download_from_url(source: WeightsSource, what: str, key: str) -> Path:
+    target = checkpoints_folder() / source.filename
+    temporary: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        request = urllib.request.Request(source.url, headers={"User-Agent": "deconfound"})
+        with (
+            urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response,
+            tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{source.filename}.", delete=False) as file,
+        ):
+            temporary = Path(file.name)
+            shutil.copyfileobj(response, file, length=2**20)
+            _check_length(response.headers.get("Content-Length"), file.tell())
+        temporary.replace(target)
+    except (OSError, http.client.HTTPException) as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        _raise_if_disk(error, target)
+        raise _absent(source, what, key, f"the download failed ({_first_line(error)})") from error
+    return target
+
+
+def _check_length(announced: str | None, received: int) -> None:
+    if announced is not None and int(announced) != received:
+        raise http.client.IncompleteRead(b"", int(announced) - received)
+
+
+def _raise_if_disk(error: BaseException, path: Path) -> None:
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+        raise StorageError(
+            f"cannot write {path}: {error.strerror}. Make room and run the same command again"
+        ) from error
+
+
+def _absent(source: WeightsSource, what: str, key: str, reason: str) -> WeightsError:
+    note = f"; {source.note}" if source.note else ""
+    return WeightsError(
+        f"{what} weights {source.name!r}: {reason}. Get {source.filename} from {source.url} (licence: "
+        f"{source.licence}{note}) and say `--set {key}=PATH`, or say `--set {key}=none` for random weights"
+    )
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

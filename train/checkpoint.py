@@ -11,7 +11,7 @@ Replacing the JSON switches from one consistent set to the next; files that no J
 import hashlib
 import io
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -43,6 +43,7 @@ class Progress:
     best_score: float | None = None
     best_epoch: int | None = None
     training_set: str = ""
+    class_names: Sequence[str] = ()
     config_sha256: str = ""
     fingerprints: Mapping[str, Any] = field(default_factory=dict)
 
@@ -87,6 +88,14 @@ def read_progress(folder: Path, kind: Kind) -> Progress | None:
         raise CorruptShard(f"{folder / f'{kind}.json'} is not a checkpoint of this version: {error}") from error
 
 
+def require_progress(folder: Path, kind: Kind) -> Progress:
+    """How far the checkpoint is; CacheError if there is none."""
+    progress = read_progress(folder, kind)
+    if progress is None:
+        raise CacheError(f"{folder} has no {kind!r} checkpoint; run `deconfound train` first")
+    return progress
+
+
 def load_weights(folder: Path, kind: Kind, model: nn.Module) -> Progress:
     """Puts a checkpoint's weights into a model of the same configuration.
 
@@ -94,9 +103,7 @@ def load_weights(folder: Path, kind: Kind, model: nn.Module) -> Progress:
         CacheError: there is no such checkpoint.
         CorruptShard: a file is absent or damaged, or the weights are of another model.
     """
-    progress = read_progress(folder, kind)
-    if progress is None:
-        raise CacheError(f"{folder} has no {kind!r} checkpoint; run `deconfound train` first")
+    progress = require_progress(folder, kind)
     path = _checked(folder, kind, ".safetensors")
     try:
         model.load_state_dict(safetensors.torch.load_file(path))

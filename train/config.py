@@ -212,4 +212,3 @@ def _to_json(value: Any) -> Any:  # noqa: ANN401 (any JSON value)
     if isinstance(value, Mapping):
         return {key: _to_json(item) for key, item in value.items()}
     return [_to_json(item) for item in value] if isinstance(value, tuple) else value
-

@@ -76,9 +76,7 @@ class Source(Protocol):
         ...
 
 
-def select_clips(
-    dataset: Dataset, task: Task, protocol: str, split: str, readers: Iterable[StreamReader]
-) -> ClipSet:
+def select_clips(dataset: Dataset, task: Task, protocol: str, split: str, readers: Iterable[StreamReader]) -> ClipSet:
     """The clips of a split that have a label for the task and rows in every stream.
 
     Raises:
@@ -99,9 +97,7 @@ def select_clips(
             f"split {split!r} of protocol {protocol!r} has no usable clip for task {task.name!r}: {len(skipped)} clips, "
             f"skipped for {dict(list(counts.items())[:5])}"
         )
-    return ClipSet(
-        split=split, clips=tuple(usable), targets=dataset.targets(task, usable), skipped=skipped
-    )
+    return ClipSet(split=split, clips=tuple(usable), targets=dataset.targets(task, usable), skipped=skipped)
 
 
 def _why_unusable(clip: Clip, task: Task, readers: Iterable[StreamReader]) -> str | None:

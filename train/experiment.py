@@ -47,6 +47,7 @@ class Experiment:
         *,
         splits: Iterable[str],
         token_root: Path | None = None,
+        weights: WeightsFile | None = None,
     ) -> "Experiment":
         """Opens and checks everything.
 
@@ -56,18 +57,14 @@ class Experiment:
             config: the configuration.
             splits: the splits that will be read.
             token_root: folder of frozen tokens; by default CACHE/video_tokens.
+            weights: the video encoder's, if they are known already; else train.video_encoder.pretrained is looked up.
 
         Raises:
             DeconfoundError: whatever does not fit, and what to do about it.
         """
         task, store = dataset.task(config.task), FeatureStore.open(cache)
         text = store.text(task)
-        weights = find_weights(
-            config.video_encoder.pretrained,
-            sources=TIMESFORMER_SOURCES,
-            what="TimeSformer",
-            key="train.video_encoder.pretrained",
-        )
+        weights = weights or _find_weights(config)
         token_cache = _token_cache(store, config, weights, token_root or cache / STREAM)
         prompts, pictures = store.visual_prompts, _picture_reader(store, token_cache)
         clip_sets = {
@@ -115,12 +112,19 @@ class Experiment:
         reader = cache.reader()
         if reader is not None and all(clip_id in reader for clip_id in ids):
             return reader
+        weights = _find_weights(self.config)
+        if weights.sha256 != self.weights.sha256:
+            raise FingerprintMismatch(
+                f"train.video_encoder.pretrained = {self.config.video_encoder.pretrained!r} is now another file than the "
+                f"one the run used (sha256 {weights.sha256}, not {self.weights.sha256}): tokens of new clips cannot be "
+                "computed with it"
+            )
         return ensure_tokens(
             cache,
             self.store.frames,
             ids,
             config=self.config,
-            weights=self.weights,
+            weights=weights,
             device=device,
             progress=progress,
         )
@@ -139,9 +143,16 @@ class Experiment:
         )
 
 
-def _token_cache(
-    store: FeatureStore, config: TrainConfig, weights: WeightsFile, root: Path
-) -> TokenCache | None:
+def _find_weights(config: TrainConfig) -> WeightsFile:
+    return find_weights(
+        config.video_encoder.pretrained,
+        sources=TIMESFORMER_SOURCES,
+        what="TimeSformer",
+        key="train.video_encoder.pretrained",
+    )
+
+
+def _token_cache(store: FeatureStore, config: TrainConfig, weights: WeightsFile, root: Path) -> TokenCache | None:
     if not config.video_encoder.frozen:
         return None
     frames_sha256 = store.fingerprint("frames").sha256 if "frames" in store.streams else None
@@ -163,9 +174,7 @@ def _check_validation(config: TrainConfig, clip_sets: Mapping[str, ClipSet]) -> 
         )
 
 
-def _check_widths(
-    config: TrainConfig, text: TextFeatures, visual_prompts: StreamReader, clip_set: ClipSet
-) -> None:
+def _check_widths(config: TrainConfig, text: TextFeatures, visual_prompts: StreamReader, clip_set: ClipSet) -> None:
     widths = {
         "the text embeddings": text.sentence.shape[1],
         "the visual prompts": visual_prompts[clip_set.clips[0].id].shape[1],

@@ -42,9 +42,7 @@ def centre_view(frames: Tensor, *, resize: int, size: int) -> Tensor:
     return functional.center_crop(frames, [size, size])
 
 
-def augmented_view(
-    frames: Tensor, *, size: int, config: AugmentConfig, generator: np.random.Generator
-) -> Tensor:
+def augmented_view(frames: Tensor, *, size: int, config: AugmentConfig, generator: np.random.Generator) -> Tensor:
     """The training view: multi-scale crop, flip, colour jitter, grey.
 
     frames: (L, 3, H, W) uint8 -> (L, 3, size, size) uint8.

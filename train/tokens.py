@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from cache import fingerprint
 from cache.errors import FingerprintMismatch
-from cache.fingerprint import Fingerprint
+from cache.fingerprint import RANDOM_WEIGHTS, Fingerprint
 from cache.shard import ClipRows, sidecars, write_shard
 from cache.store import StreamReader
 from cache.weights_file import WeightsFile
@@ -70,7 +70,7 @@ def encoder_fingerprint(config: TrainConfig, weights: WeightsFile) -> Fingerprin
     """Which video encoder: its shape and where its weights come from."""
     encoder = config.video_encoder
     model = {"name": "timesformer", "weights": weights.sha256, "weights_name": weights.name}
-    model |= {"seed": encoder.seed} if weights.random else {}
+    model |= {"seed": encoder.seed} if weights.sha256 == RANDOM_WEIGHTS else {}
     model |= {name: getattr(encoder, name) for name in _SHAPE}
     return Fingerprint(stream="video_encoder", dtype="float32", model=model)
 
@@ -150,9 +150,7 @@ def _compute(
 ) -> None:
     number = 1 + max((sidecar.number for sidecar in sidecars(cache.folder)), default=-1)
     interval = 0.1 if sys.stderr.isatty() else 30.0
-    with tqdm(
-        total=len(clip_ids), desc="video tokens", unit="clip", disable=not progress, mininterval=interval
-    ) as bar:
+    with tqdm(total=len(clip_ids), desc="video tokens", unit="clip", disable=not progress, mininterval=interval) as bar:
         for start in range(0, len(clip_ids), _CLIPS_PER_SHARD):
             rows: list[ClipRows] = []
             shard = clip_ids[start : start + _CLIPS_PER_SHARD]
@@ -163,9 +161,7 @@ def _compute(
             number += 1
 
 
-def _rows(
-    frames: StreamReader, clip_ids: Sequence[str], config: TrainConfig, encoder: TimeSformer
-) -> list[ClipRows]:
+def _rows(frames: StreamReader, clip_ids: Sequence[str], config: TrainConfig, encoder: TimeSformer) -> list[ClipRows]:
     pictures = [centre_frames(frames, clip_id, config) for clip_id in clip_ids]
     pictures += pictures[-1:] * (_BATCH_SIZE - len(clip_ids))
     views = torch.stack(pictures).to(encoder.cls_token.device)
@@ -175,9 +171,7 @@ def _rows(
     return [_clip_rows(frames, clip_id, row, config) for clip_id, row in zip(clip_ids, tokens, strict=False)]
 
 
-def _clip_rows(
-    frames: StreamReader, clip_id: str, tokens: npt.NDArray[np.float32], config: TrainConfig
-) -> ClipRows:
+def _clip_rows(frames: StreamReader, clip_id: str, tokens: npt.NDArray[np.float32], config: TrainConfig) -> ClipRows:
     instants = segment_centres(frames.num_rows(clip_id), config.num_frames)
     return ClipRows(
         clip_id=clip_id,

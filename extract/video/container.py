@@ -20,6 +20,7 @@ from cache.errors import FailureCode, VideoError
 # Only containers of video: a playlist named .mp4 could make FFmpeg open other files, a text file is a "tty" video.
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mxf,nut,gif,apng,png_pipe"
 _MAGIC = re.compile(rb"^(?:....(?:ftyp|moov|mdat|free|wide|skip)|\x1aE\xdf\xa3|RIFF....AVI )", re.DOTALL)
+_WITHOUT_PTS = ("avi",)  # AVI stores none; FFmpeg's guesses run backwards where there are B-frames
 _CLOCK = re.compile(r"^(\d+):(\d\d):(\d\d(?:\.\d+)?)$")
 
 
@@ -27,8 +28,10 @@ _CLOCK = re.compile(r"^(\d+):(\d\d):(\d\d(?:\.\d+)?)$")
 class PacketTable:
     """What the packets of one stream say; times are in ticks of `time_base`."""
 
-    pts: npt.NDArray[np.int64]
-    """(N,) of displayed frames, ascending; empty if any packet has none."""
+    ticks: npt.NDArray[np.int64]
+    """(N,) presentation times, ascending; decoding times if not all packets have one; else empty."""
+    has_pts: bool
+    """True if `ticks` are presentation times."""
     num_packets: int
     """Packets that are to be displayed."""
     num_hidden: int
@@ -84,6 +87,7 @@ def video_stream(container: av.container.InputContainer) -> av.video.stream.Vide
 def read_packets(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> PacketTable:
     """Reads all packets of a container without decoding them."""
     pts: list[int | None] = []
+    dts: list[int | None] = []
     num_hidden, end, broke_off, last = 0, Fraction(0), "", (-1, 0)
     try:
         for packet in container.demux():
@@ -95,19 +99,32 @@ def read_packets(container: av.container.InputContainer, stream: av.video.stream
                 num_hidden += 1
                 continue
             pts.append(packet.pts)
+            dts.append(packet.dts)
             if packet.pts is not None:
                 last = max(last, (packet.pts, packet.duration or 0))
     except av.error.FFmpegError as error:
         broke_off = error.strerror or str(error)
-    known = [value for value in pts if value is not None]
+    shown = _ascending(pts) if container.format.name not in _WITHOUT_PTS else None
+    decoded = _ascending(dts)
     return PacketTable(
-        pts=np.sort(np.array(known if len(known) == len(pts) else [], np.int64)),
+        ticks=_first_of(shown, decoded),
+        has_pts=shown is not None,
         num_packets=len(pts),
         num_hidden=num_hidden,
         last_duration=last[1],
         end_seconds=float(end),
         broke_off=broke_off,
     )
+
+
+def _ascending(ticks: list[int | None]) -> npt.NDArray[np.int64] | None:
+    """Sorted distinct times; None if one is missing or given twice."""
+    known = sorted({tick for tick in ticks if tick is not None})
+    return np.array(known, np.int64) if known and len(known) == len(ticks) else None
+
+
+def _first_of(*candidates: npt.NDArray[np.int64] | None) -> npt.NDArray[np.int64]:
+    return next((ticks for ticks in candidates if ticks is not None), np.empty(0, np.int64))
 
 
 def header_seconds(stream: av.video.stream.VideoStream) -> float | None:

@@ -53,7 +53,8 @@ class VideoInfo:
     """The first displayed frame, in ticks of `time_base`."""
     time_base: Fraction
     frame_seconds: npt.NDArray[np.float64] = field(compare=False, repr=False)
-    """(N,) display time of every frame; evenly spaced where the container has no times."""
+    """(N,) display time of every frame; where the container has no presentation times, a guess from the decoding
+    times or the rate."""
 
 
 def probe(path: Path, *, max_pixels: int = MAX_PIXELS, min_decodable: float = MIN_DECODABLE) -> VideoInfo:
@@ -144,9 +145,8 @@ def _describe(
     rate = stream.average_rate or stream.guessed_rate or Fraction(25)
     rotation = int(frame.rotation) % 360
     upright = rotation % 180 == 0
-    has_times = len(table.pts) > 0 and bool(np.all(np.diff(table.pts) > 0))
-    seconds = _frame_seconds(table, stream.time_base, rate, has_times)
-    last = float(table.last_duration * stream.time_base) if has_times else 0.0
+    seconds = _frame_seconds(table, stream.time_base, rate)
+    last = float(table.last_duration * stream.time_base) if table.has_pts else 0.0
     return VideoInfo(
         container=container.format.name,
         codec=stream.codec_context.codec.canonical_name,
@@ -160,27 +160,25 @@ def _describe(
         num_frames=table.num_packets,
         num_video_streams=len(container.streams.video),
         has_b_frames=bool(stream.codec_context.has_b_frames),
-        has_edit_list=table.num_hidden > 0 or bool(len(table.pts) and table.pts[0] < 0),
-        is_variable_rate=has_times and _is_variable(table.pts),
-        has_missing_pts=not has_times,
+        has_edit_list=table.num_hidden > 0 or bool(table.has_pts and table.ticks[0] < 0),
+        is_variable_rate=_is_variable(table.ticks),
+        has_missing_pts=not table.has_pts,
         is_interlaced=bool(frame.interlaced_frame),
-        start_pts=int(table.pts[0]) if has_times else 0,
+        start_pts=int(table.ticks[0]) if table.has_pts else 0,
         time_base=stream.time_base,
         frame_seconds=seconds,
     )
 
 
-def _frame_seconds(
-    table: containers.PacketTable, time_base: Fraction, rate: Fraction, has_times: bool
-) -> npt.NDArray[np.float64]:
-    if has_times:
-        return (table.pts - table.pts[0]).astype(np.float64) * float(time_base)
+def _frame_seconds(table: containers.PacketTable, time_base: Fraction, rate: Fraction) -> npt.NDArray[np.float64]:
+    if len(table.ticks):
+        return (table.ticks - table.ticks[0]).astype(np.float64) * float(time_base)
     return np.arange(table.num_packets, dtype=np.float64) / float(rate)
 
 
-def _is_variable(pts: npt.NDArray[np.int64]) -> bool:
+def _is_variable(ticks: npt.NDArray[np.int64]) -> bool:
     """Steps that differ by more than rounding to a tick and a tenth of the usual step."""
-    steps = np.diff(pts)
+    steps = np.diff(ticks)
     return bool(len(steps) and steps.max() - steps.min() > max(1.0, 0.1 * float(np.median(steps))))
 
 

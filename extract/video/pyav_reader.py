@@ -97,9 +97,11 @@ class _FrameStream:
 
     def _seconds(self, frame: av.VideoFrame, previous: float) -> float:
         """The frame's time; one step after the previous one where the container gives none, or one in the past."""
-        if frame.pts is not None:
-            self._start = frame.pts if self._start is None else self._start
-            seconds = float((frame.pts - self._start) * self._info.time_base)
+        # Without presentation times, decoding times tell the order and the gaps, at a constant delay.
+        ticks = frame.dts if self._info.has_missing_pts else frame.pts
+        if ticks is not None:
+            self._start = ticks if self._start is None else self._start
+            seconds = float((ticks - self._start) * self._info.time_base)
             if seconds > previous:
                 return seconds
         return previous + 1 / self._info.average_fps

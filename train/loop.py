@@ -1,0 +1,287 @@
+"""The training loop: check everything, train, keep a checkpoint, write predictions. The same command continues.
+
+A continued run equals an uninterrupted one bit for bit on the same machine: order, instants and augmentation are pure
+functions of seed, epoch and clip; the learning rate is one of the step; weights, optimiser and torch's generators are
+in the checkpoint. So a finished epoch is never repeated and none is trained twice on other draws.
+"""
+
+import contextlib
+import hashlib
+import itertools
+import json
+import logging
+import math
+import platform
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from cache.errors import ConfigError
+from cache.manifest import Dataset
+from cache.run import Run, RunInfo
+from train import checkpoint
+from train.checkpoint import Progress
+from train.config import TrainConfig, differences, to_json
+from train.data import Batch, Source
+from train.experiment import Experiment
+from train.losses import task_loss
+from train.optimizer import build_optimizer, learning_rate_at, set_learning_rate
+from train.predict import check_unchanged, logits_of, predict_split, resolve_device, run_model
+from train.sampling import batches, epoch_order, num_batches
+from train.validation import SCORE_NAMES, score
+
+logger = logging.getLogger(__name__)
+
+
+def train(
+    dataset: Dataset,
+    dataset_folder: Path,
+    cache: Path,
+    run: Path,
+    config: TrainConfig,
+    *,
+    recipe: str,
+    device: str = "cpu",
+    verify: bool = True,
+    token_cache: Path | None = None,
+    progress: bool = True,
+) -> Run:
+    """Trains into a run directory, or continues one; a finished run is returned as it is.
+
+    Args:
+        dataset: the manifest.
+        dataset_folder: where it was read from; remembered for `predict`.
+        cache: the feature cache.
+        run: the run directory, new or made by the same command.
+        config: the configuration.
+        recipe: name of the recipe, for reports.
+        device: a torch device.
+        verify: check the sha256 of every shard, once per cache.
+        token_cache: folder of frozen video tokens; by default CACHE/video_tokens.
+        progress: show progress on stderr.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        DeconfoundError: something does not fit; nothing was trained yet. ConfigError also if the loss diverges.
+    """
+    target, asked = resolve_device(device), {"train": to_json(config)}
+    current = _existing_run(run, asked)
+    if current is not None and current.info.status == "finished":
+        logger.info("%s is finished: nothing to do", run)
+        return current
+    splits = [config.train_split, *filter(None, [config.validation_split]), *config.predict_splits]
+    experiment = Experiment.open(dataset, cache, config, splits=splits, token_root=token_cache)
+    if verify:
+        experiment.store.verify_once()
+    if current is None:
+        current = Run.create(run, _info(experiment, run, dataset_folder, cache, recipe), asked)
+    for notice in experiment.notices:
+        logger.warning("%s", notice)
+    trainer = Trainer(experiment, current, experiment.sources(target, progress=progress), target)
+    trainer.fit(progress=progress)
+    trainer.predict()
+    current.update(status="finished")
+    return current
+
+
+class Trainer:
+    """A model, its optimiser and how far they are."""
+
+    def __init__(self, experiment: Experiment, run: Run, sources: Mapping[str, Source], device: torch.device) -> None:
+        self.experiment, self.run, self.sources, self.device = experiment, run, sources, device
+        self.config = experiment.config
+        self.folder = run.path / "checkpoints"
+        self.model: nn.Module = experiment.build_model().to(device)
+        self.optimizer = build_optimizer(self.model, self.config.optimizer)
+        self.source = sources[self.config.train_split]
+        self.steps_per_epoch = num_batches(len(self.source.clip_set), self.config.batch_size)
+        self.progress = self._restored()
+        self._loss_sum = torch.tensor(self.progress.loss_sum, dtype=torch.float64, device=device)
+        self._saved_at = self._counted_at = time.monotonic()
+
+    def _restored(self) -> Progress:
+        """The state of the last checkpoint put into model, optimiser and generators; a fresh one otherwise."""
+        fresh = _fresh_progress(self.experiment)
+        stored = checkpoint.read_progress(self.folder, "last")
+        if stored is None:
+            return fresh
+        check_unchanged(self.experiment, stored)
+        if stored.training_set != fresh.training_set:
+            raise ConfigError(
+                f"{self.run.path} was begun on other training clips or labels than the dataset and cache have now; "
+                "train into a new run directory"
+            )
+        checkpoint.load_weights(self.folder, "last", self.model)
+        checkpoint.load_optimizer(self.folder, self.optimizer)
+        logger.info("continuing %s after epoch %d, step %d", self.run.path, stored.epoch, stored.step)
+        return stored
+
+    def fit(self, *, progress: bool) -> None:
+        """Trains the epochs that are left."""
+        interval = 0.1 if sys.stderr.isatty() else 30.0
+        done = self.progress.epoch * self.steps_per_epoch + self.progress.step
+        with tqdm(
+            total=self.config.epochs * self.steps_per_epoch,
+            initial=done,
+            desc=self.run.info.name,
+            unit="step",
+            disable=not progress,
+            mininterval=interval,
+        ) as bar:
+            for _ in range(self.progress.epoch, self.config.epochs):
+                self._train_epoch(bar)
+                row = self._finish_epoch()
+                bar.set_postfix({"epoch": row["epoch"], "loss": f"{row['loss']:.4f}"}, refresh=False)
+
+    def predict(self) -> None:
+        """Writes the predictions of every split asked for, from the best checkpoint if there is one."""
+        trained = self.progress
+        if self.config.validation_split and self.config.predict_splits:
+            trained = checkpoint.load_weights(self.folder, "best", self.model)
+        for split in self.config.predict_splits:
+            predict_split(self.run, self.experiment, self.model, self.sources[split], trained, self.device)
+
+    def _train_epoch(self, bar: Any) -> None:  # noqa: ANN401 (tqdm has no types)
+        """The steps that are left of the current epoch."""
+        config, epoch = self.config, self.progress.epoch
+        order = epoch_order(len(self.source.clip_set), config.seed, epoch)
+        pieces = list(batches(order, config.batch_size, first=self.progress.step))
+        parts = [np.array_split(piece, min(config.accumulate, len(piece))) for piece in pieces]
+        self.model.train()
+        with contextlib.closing(self.source.batches(itertools.chain(*parts), epoch)) as stream:
+            for piece, shares in zip(pieces, parts, strict=True):
+                self._step(itertools.islice(stream, len(shares)), len(piece))
+                bar.update()
+                if time.monotonic() - self._saved_at > 60 * config.checkpoint_minutes:
+                    self._save()
+
+    def _step(self, shares: Iterator[Batch], num_clips: int) -> None:
+        """One optimiser step over `num_clips` clips, in as many forward passes as there are shares."""
+        config = self.config
+        set_learning_rate(self.optimizer, self._learning_rate(self.progress.step))
+        self.optimizer.zero_grad()
+        for share in shares:
+            batch = share.to(self.device)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+                logits = run_model(self.model, batch, config)
+            loss = task_loss(self.experiment.task.kind, logits, batch.targets) * len(logits)
+            (loss / num_clips).backward()
+            self._loss_sum += loss.detach()
+        if config.optimizer.grad_clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), config.optimizer.grad_clip)
+        self.optimizer.step()
+        self._advance(step=self.progress.step + 1, num_clips=self.progress.num_clips + num_clips)
+
+    def _learning_rate(self, step: int) -> float:
+        return learning_rate_at(
+            self.progress.epoch * self.steps_per_epoch + step,
+            num_steps=self.config.epochs * self.steps_per_epoch,
+            steps_per_epoch=self.steps_per_epoch,
+            config=self.config.optimizer,
+        )
+
+    def _finish_epoch(self) -> dict[str, Any]:
+        """Validates, logs and saves; returns the row of metrics.jsonl."""
+        self._count()
+        row = {
+            "epoch": self.progress.epoch + 1,
+            "loss": self.progress.loss_sum / self.progress.num_clips,
+            "learning_rate": self._learning_rate(self.steps_per_epoch - 1),
+            "seconds": round(self.progress.seconds, 3),
+        }
+        self._advance(epoch=self.progress.epoch + 1, step=0, loss_sum=0.0, num_clips=0, seconds=0.0)
+        self._loss_sum.zero_()
+        if self.config.validation_split:
+            row |= self._validate()
+        self.run.append_metrics(row)
+        self._save()
+        return row
+
+    def _validate(self) -> dict[str, float]:
+        """Scores the validation split and keeps the checkpoint if it is the best so far (the first one of equals)."""
+        split, kind = self.config.validation_split, self.experiment.task.kind
+        source = self.sources[split]
+        value = score(kind, logits_of(self.model, source, self.config, self.device), source.clip_set.targets)
+        if self.progress.best_score is None or value > self.progress.best_score:
+            self._advance(best_score=value, best_epoch=self.progress.epoch)
+            checkpoint.save(self.folder, "best", self.progress, self.model, None)
+        return {f"{split}.{SCORE_NAMES[kind]}": value}
+
+    def _count(self) -> None:
+        """Moves running sums into `progress`; refuses a loss that diverged before it reaches a checkpoint."""
+        now = time.monotonic()
+        self._advance(loss_sum=float(self._loss_sum), seconds=self.progress.seconds + now - self._counted_at)
+        self._counted_at = now
+        if not math.isfinite(self.progress.loss_sum):
+            raise ConfigError(
+                f"the loss is not finite in epoch {self.progress.epoch + 1}: training diverged. The checkpoint before is "
+                "kept; lower train.optimizer.learning_rate and train into a new run directory"
+            )
+
+    def _save(self) -> None:
+        self._count()
+        checkpoint.save(self.folder, "last", self.progress, self.model, self.optimizer)
+        self._saved_at = time.monotonic()
+
+    def _advance(self, **changes: Any) -> None:  # noqa: ANN401 (the fields of Progress)
+        self.progress = replace(self.progress, **changes)
+
+
+def _existing_run(path: Path, asked: Mapping[str, Any]) -> Run | None:
+    """The run of that directory, if there is one; refused if it was made with another configuration."""
+    if not (path / "run.json").exists():
+        return None
+    run = Run.open(path)
+    lines = differences(run.config["train"], asked["train"])
+    if lines:
+        listing = "\n  ".join(lines)
+        raise ConfigError(
+            f"{path} is a run with another configuration:\n  {listing}\n"
+            "Use its configuration to continue it, or another run directory"
+        )
+    return run
+
+
+def _info(experiment: Experiment, run: Path, dataset_folder: Path, cache: Path, recipe: str) -> RunInfo:
+    config = experiment.config
+    return RunInfo(
+        name=run.resolve().name,
+        method=config.method,
+        variant=config.variant,
+        task=config.task,
+        dataset=experiment.dataset.name,
+        protocol=config.protocol,
+        seed=config.seed,
+        recipe=recipe,
+        dataset_folder=str(dataset_folder.resolve()),
+        cache_folder=str(cache.resolve()),
+        notices=experiment.notices,
+        fingerprints={stream: mark.sha256 for stream, mark in experiment.fingerprints.items()},
+        versions={
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),
+            "numpy": np.__version__,
+        },
+    )
+
+
+def _fresh_progress(experiment: Experiment) -> Progress:
+    clip_set = experiment.clip_sets[experiment.config.train_split]
+    content = [[clip.id for clip in clip_set.clips], clip_set.targets.tolist()]
+    config = json.dumps(to_json(experiment.config), sort_keys=True)
+    return Progress(
+        training_set=hashlib.sha256(json.dumps(content).encode()).hexdigest(),
+        config_sha256=hashlib.sha256(config.encode()).hexdigest(),
+        class_names=experiment.task.class_names,
+        fingerprints={stream: mark.to_json() for stream, mark in experiment.fingerprints.items()},
+    )
