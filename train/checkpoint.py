@@ -28,7 +28,7 @@ Kind = Literal["last", "best"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
+class Position:
     """How far a run is: what the JSON of a checkpoint holds besides file names.
 
     `epoch` epochs are complete, and `step` optimiser steps of the next, whose loss sums to `loss_sum` over
@@ -54,7 +54,7 @@ class Progress:
 
 
 def save(
-    folder: Path, kind: Kind, progress: Progress, model: nn.Module, optimizer: torch.optim.Optimizer | None
+    folder: Path, kind: Kind, position: Position, model: nn.Module, optimizer: torch.optim.Optimizer | None
 ) -> None:
     """Commits a checkpoint and removes the one before it.
 
@@ -62,54 +62,54 @@ def save(
         StorageError: the disk refused; the checkpoint before is untouched.
     """
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
-    images = {f"{kind}-{progress.tag}.safetensors": safetensors.torch.save(state)}
+    images = {f"{kind}-{position.tag}.safetensors": safetensors.torch.save(state)}
     if optimizer is not None:
         buffer = io.BytesIO()
         torch.save({"optimizer": optimizer.state_dict(), "random": random_states()}, buffer)
-        images[f"{kind}-{progress.tag}.optimizer.pt"] = buffer.getvalue()
+        images[f"{kind}-{position.tag}.optimizer.pt"] = buffer.getvalue()
     for name, image in images.items():
         atomic.write_bytes(folder / name, image)
     digests = {name: hashlib.sha256(image).hexdigest() for name, image in images.items()}
-    atomic.write_json(folder / f"{kind}.json", {"files": digests, "progress": asdict(progress)})
+    atomic.write_json(folder / f"{kind}.json", {"files": digests, "position": asdict(position)})
     for path in folder.glob(f"{kind}-*"):
         if path.name not in images:
             path.unlink(missing_ok=True)
 
 
-def read_progress(folder: Path, kind: Kind) -> Progress | None:
+def read_position(folder: Path, kind: Kind) -> Position | None:
     """How far the checkpoint is; None if there is none."""
     try:
         body = atomic.read_json(folder / f"{kind}.json")
     except FileNotFoundError:
         return None
     try:
-        return Progress(**body["progress"])
+        return Position(**body["position"])
     except (KeyError, TypeError) as error:
         raise CorruptShard(f"{folder / f'{kind}.json'} is not a checkpoint of this version: {error}") from error
 
 
-def require_progress(folder: Path, kind: Kind) -> Progress:
+def require_position(folder: Path, kind: Kind) -> Position:
     """How far the checkpoint is; CacheError if there is none."""
-    progress = read_progress(folder, kind)
-    if progress is None:
+    position = read_position(folder, kind)
+    if position is None:
         raise CacheError(f"{folder} has no {kind!r} checkpoint; run `deconfound train` first")
-    return progress
+    return position
 
 
-def load_weights(folder: Path, kind: Kind, model: nn.Module) -> Progress:
+def load_weights(folder: Path, kind: Kind, model: nn.Module) -> Position:
     """Puts a checkpoint's weights into a model of the same configuration.
 
     Raises:
         CacheError: there is no such checkpoint.
         CorruptShard: a file is absent or damaged, or the weights are of another model.
     """
-    progress = require_progress(folder, kind)
+    position = require_position(folder, kind)
     path = _checked(folder, kind, ".safetensors")
     try:
         model.load_state_dict(safetensors.torch.load_file(path))
     except (SafetensorError, RuntimeError) as error:
         raise CorruptShard(f"{path} does not fit the model of this run's config.json: {error}") from error
-    return progress
+    return position
 
 
 def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:

@@ -7,7 +7,7 @@ always taken at the same instants. No worker processes: copying batches between 
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -63,7 +63,12 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on a device."""
-        return Batch(**{key: value if value is None else value.to(device) for key, value in vars(self).items()})
+        return Batch(
+            visual_prompts=self.visual_prompts.to(device),
+            targets=self.targets.to(device),
+            frames=None if self.frames is None else self.frames.to(device),
+            frame_tokens=None if self.frame_tokens is None else self.frame_tokens.to(device),
+        )
 
 
 class Source(Protocol):
@@ -71,7 +76,7 @@ class Source(Protocol):
 
     clip_set: ClipSet
 
-    def batches(self, pieces: Iterable[Indices], epoch: int | None) -> Iterator[Batch]:
+    def batches(self, pieces: Iterable[Indices], epoch: int | None) -> Generator[Batch]:
         """One batch per piece of clip numbers; `epoch` None is the test view."""
         ...
 
@@ -94,8 +99,8 @@ def select_clips(dataset: Dataset, task: Task, protocol: str, split: str, reader
     if not usable:
         counts = {reason: list(skipped.values()).count(reason) for reason in dict.fromkeys(skipped.values())}
         raise ConfigError(
-            f"split {split!r} of protocol {protocol!r} has no usable clip for task {task.name!r}: {len(skipped)} clips, "
-            f"skipped for {dict(list(counts.items())[:5])}"
+            f"split {split!r} of protocol {protocol!r} has no usable clip for task {task.name!r}: {len(skipped)} "
+            f"clips, skipped for {dict(list(counts.items())[:5])}"
         )
     return ClipSet(split=split, clips=tuple(usable), targets=dataset.targets(task, usable), skipped=skipped)
 
@@ -123,16 +128,16 @@ def check_instants(clip_set: ClipSet, num_frames: int, visual_prompts: StreamRea
         rows = visual_prompts.num_rows(clip.id)
         if rows < num_frames:
             raise ConfigError(
-                f"train.num_frames = {num_frames}, but the cache holds {rows} instants of clip {clip.id!r}: use at most "
-                f"{rows}, or extract into another cache with extract.num_frames of at least {num_frames}"
+                f"train.num_frames = {num_frames}, but the cache holds {rows} instants of clip {clip.id!r}: use at "
+                f"most {rows}, or extract into another cache with extract.num_frames of at least {num_frames}"
             )
         expected, found = visual_prompts.frame_index(clip.id), other.frame_index(clip.id)
         if other.stream == "video_tokens":
             expected = expected[segment_centres(rows, num_frames)]
         if not np.array_equal(expected, found):
             raise CacheError(
-                f"clip {clip.id!r}: {other.stream} and visual_prompts are not of the same instants; extract both again, "
-                "with one set of settings"
+                f"clip {clip.id!r}: {other.stream} and visual_prompts are not of the same instants; extract both "
+                "again, with one set of settings"
             )
 
 
@@ -163,7 +168,7 @@ class TokenSource:
         self._targets = torch.from_numpy(clip_set.targets).to(device)
         self._device = device
 
-    def batches(self, pieces: Iterable[Indices], epoch: int | None) -> Iterator[Batch]:  # noqa: ARG002
+    def batches(self, pieces: Iterable[Indices], epoch: int | None) -> Generator[Batch]:  # noqa: ARG002
         """See Source; the epoch changes nothing here."""
         for piece in pieces:
             numbers = torch.from_numpy(piece).to(self._device)
@@ -186,7 +191,7 @@ class FrameSource:
         self._frames = frames
         self._targets = torch.from_numpy(clip_set.targets)
 
-    def batches(self, pieces: Iterable[Indices], epoch: int | None) -> Iterator[Batch]:
+    def batches(self, pieces: Iterable[Indices], epoch: int | None) -> Generator[Batch]:
         """See Source. Frames are decoded one batch ahead of the one in use."""
         pool = ThreadPoolExecutor(_DECODE_THREADS, thread_name_prefix="decode")
         ahead: deque[tuple[Indices, list[Future[tuple[Tensor, Tensor]]]]] = deque()

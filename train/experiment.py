@@ -32,7 +32,8 @@ class Experiment:
     store: FeatureStore
     task: Task
     text: TextFeatures
-    weights: WeightsFile
+    encoder: Fingerprint
+    weights: WeightsFile | None
     token_cache: TokenCache | None
     clip_sets: Mapping[str, ClipSet]
     fingerprints: Mapping[str, Fingerprint]
@@ -47,7 +48,7 @@ class Experiment:
         *,
         splits: Iterable[str],
         token_root: Path | None = None,
-        weights: WeightsFile | None = None,
+        encoder: Fingerprint | None = None,
     ) -> "Experiment":
         """Opens and checks everything.
 
@@ -57,15 +58,19 @@ class Experiment:
             config: the configuration.
             splits: the splits that will be read.
             token_root: folder of frozen tokens; by default CACHE/video_tokens.
-            weights: the video encoder's, if they are known already; else train.video_encoder.pretrained is looked up.
+            encoder: the video encoder of a trained run. Its weights are in the checkpoint or behind cached tokens; without
+                it, train.video_encoder.pretrained is looked up.
 
         Raises:
             DeconfoundError: whatever does not fit, and what to do about it.
         """
         task, store = dataset.task(config.task), FeatureStore.open(cache)
         text = store.text(task)
-        weights = weights or _find_weights(config)
-        token_cache = _token_cache(store, config, weights, token_root or cache / STREAM)
+        weights = None
+        if encoder is None:
+            weights = _find_weights(config)
+            encoder = encoder_fingerprint(config, weights)
+        token_cache = _token_cache(store, config, encoder, token_root or cache / STREAM)
         prompts, pictures = store.visual_prompts, _picture_reader(store, token_cache)
         clip_sets = {
             split: select_clips(dataset, task, config.protocol, split, (prompts, pictures))
@@ -76,7 +81,7 @@ class Experiment:
         _check_validation(config, clip_sets)
         _check_widths(config, text, prompts, next(iter(clip_sets.values())))
         _check_same_clip_model(text.fingerprint, prompts.fingerprint)
-        marks = [prompts.fingerprint, text.fingerprint, encoder_fingerprint(config, weights)]
+        marks = [prompts.fingerprint, text.fingerprint, encoder]
         marks += [pictures.fingerprint] if token_cache is None else [token_cache.fingerprint]
         return cls(
             config=config,
@@ -84,11 +89,12 @@ class Experiment:
             store=store,
             task=task,
             text=text,
+            encoder=encoder,
             weights=weights,
             token_cache=token_cache,
             clip_sets=clip_sets,
             fingerprints={mark.stream: mark for mark in marks},
-            notices=_notices(config, store, marks, weights),
+            notices=_notices(config, store, marks, encoder),
         )
 
     def sources(self, device: torch.device, *, progress: bool) -> dict[str, Source]:
@@ -112,12 +118,12 @@ class Experiment:
         reader = cache.reader()
         if reader is not None and all(clip_id in reader for clip_id in ids):
             return reader
-        weights = _find_weights(self.config)
-        if weights.sha256 != self.weights.sha256:
+        weights = self.weights or _find_weights(self.config)
+        lines = self.encoder.difference(encoder_fingerprint(self.config, weights))
+        if lines:
             raise FingerprintMismatch(
-                f"train.video_encoder.pretrained = {self.config.video_encoder.pretrained!r} is now another file than the "
-                f"one the run used (sha256 {weights.sha256}, not {self.weights.sha256}): tokens of new clips cannot be "
-                "computed with it"
+                f"tokens of {self.encoder.model['name']} are missing for some clips, and train.video_encoder.pretrained = "
+                f"{self.config.video_encoder.pretrained!r} is no longer the encoder of the run: {'; '.join(lines)}"
             )
         return ensure_tokens(
             cache,
@@ -132,7 +138,8 @@ class Experiment:
     def build_model(self) -> CMDCL:
         """The model as it starts: seeded heads, and the video encoder unless it is frozen."""
         config = self.config
-        encoder = None if config.video_encoder.frozen else build_encoder(config, self.weights)
+        weights = self.weights or WeightsFile(name=RANDOM_WEIGHTS, path=None, sha256=RANDOM_WEIGHTS, licence="")
+        encoder = None if config.video_encoder.frozen else build_encoder(config, weights)
         torch.manual_seed(config.seed)
         return CMDCL(
             config.cmdcl,
@@ -152,11 +159,11 @@ def _find_weights(config: TrainConfig) -> WeightsFile:
     )
 
 
-def _token_cache(store: FeatureStore, config: TrainConfig, weights: WeightsFile, root: Path) -> TokenCache | None:
+def _token_cache(store: FeatureStore, config: TrainConfig, encoder: Fingerprint, root: Path) -> TokenCache | None:
     if not config.video_encoder.frozen:
         return None
     frames_sha256 = store.fingerprint("frames").sha256 if "frames" in store.streams else None
-    return find_token_cache(root, config, weights, frames_sha256)
+    return find_token_cache(root, config, encoder, frames_sha256)
 
 
 def _picture_reader(store: FeatureStore, token_cache: TokenCache | None) -> StreamReader:
@@ -169,8 +176,8 @@ def _check_validation(config: TrainConfig, clip_sets: Mapping[str, ClipSet]) -> 
     clip_set = clip_sets.get(config.validation_split)
     if clip_set is not None and clip_set.targets.ndim == 2 and not clip_set.targets.any():
         raise ConfigError(
-            f"validation split {config.validation_split!r} has no positive label of task {config.task!r}: no checkpoint "
-            "can be chosen on it; set train.validation_split to another split, or to ''"
+            f"validation split {config.validation_split!r} has no positive label of task {config.task!r}: no "
+            "checkpoint can be chosen on it; set train.validation_split to another split, or to ''"
         )
 
 
@@ -193,17 +200,17 @@ def _check_same_clip_model(text: Fingerprint, visual_prompts: Fingerprint) -> No
         found = text.model.get(key), visual_prompts.model.get(key)
         if found[0] != found[1]:
             raise FingerprintMismatch(
-                f"the text embeddings and the visual prompts come from two image-text models (model.{key}: {found[0]!r} "
-                f"and {found[1]!r}): run `deconfound extract` for both streams with one extract.image_encoder"
+                f"the text embeddings and the visual prompts come from two image-text models (model.{key}: {found[0]!r}"
+                f" and {found[1]!r}): run `deconfound extract` for both streams with one extract.image_encoder"
             )
 
 
 def _notices(
-    config: TrainConfig, store: FeatureStore, marks: Sequence[Fingerprint], weights: WeightsFile
+    config: TrainConfig, store: FeatureStore, marks: Sequence[Fingerprint], encoder: Fingerprint
 ) -> tuple[str, ...]:
     used = {mark.stream for mark in marks}
     notices = [notice for notice in store.notices if notice.partition(":")[0] in used]
-    if weights.sha256 == RANDOM_WEIGHTS:
+    if encoder.random_weights:
         what = "stays random" if config.video_encoder.frozen else "is trained from random weights"
         notices.append(f'video_encoder: the TimeSformer {what} (pretrained = "none")')
     if config.video_encoder.frozen:

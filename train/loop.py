@@ -12,7 +12,6 @@ import json
 import logging
 import math
 import platform
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -22,13 +21,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from cache.errors import ConfigError
 from cache.manifest import Dataset
+from cache.progress import Progress
 from cache.run import Run, RunInfo
 from train import checkpoint
-from train.checkpoint import Progress
+from train.checkpoint import Position
 from train.config import TrainConfig, differences, to_json
 from train.data import Batch, Source
 from train.experiment import Experiment
@@ -105,14 +104,14 @@ class Trainer:
         self.optimizer = build_optimizer(self.model, self.config.optimizer)
         self.source = sources[self.config.train_split]
         self.steps_per_epoch = num_batches(len(self.source.clip_set), self.config.batch_size)
-        self.progress = self._restored()
-        self._loss_sum = torch.tensor(self.progress.loss_sum, dtype=torch.float64, device=device)
+        self.position = self._restored()
+        self._loss_sum = torch.tensor(self.position.loss_sum, dtype=torch.float64, device=device)
         self._saved_at = self._counted_at = time.monotonic()
 
-    def _restored(self) -> Progress:
+    def _restored(self) -> Position:
         """The state of the last checkpoint put into model, optimiser and generators; a fresh one otherwise."""
-        fresh = _fresh_progress(self.experiment)
-        stored = checkpoint.read_progress(self.folder, "last")
+        fresh = _fresh_position(self.experiment)
+        stored = checkpoint.read_position(self.folder, "last")
         if stored is None:
             return fresh
         check_unchanged(self.experiment, stored)
@@ -128,47 +127,44 @@ class Trainer:
 
     def fit(self, *, progress: bool) -> None:
         """Trains the epochs that are left."""
-        interval = 0.1 if sys.stderr.isatty() else 30.0
-        done = self.progress.epoch * self.steps_per_epoch + self.progress.step
-        with tqdm(
-            total=self.config.epochs * self.steps_per_epoch,
-            initial=done,
-            desc=self.run.info.name,
-            unit="step",
-            disable=not progress,
-            mininterval=interval,
-        ) as bar:
-            for _ in range(self.progress.epoch, self.config.epochs):
+        done = self.position.epoch * self.steps_per_epoch + self.position.step
+        total = self.config.epochs * self.steps_per_epoch
+        with Progress(total, self.run.info.name, unit="step") if progress else contextlib.nullcontext() as bar:
+            if bar is not None:
+                bar.advance(done)
+            for _ in range(self.position.epoch, self.config.epochs):
                 self._train_epoch(bar)
                 row = self._finish_epoch()
-                bar.set_postfix({"epoch": row["epoch"], "loss": f"{row['loss']:.4f}"}, refresh=False)
+                if bar is not None:
+                    bar.advance(0, epoch=row["epoch"], loss=f"{row['loss']:.4f}")
 
     def predict(self) -> None:
         """Writes the predictions of every split asked for, from the best checkpoint if there is one."""
-        trained = self.progress
+        trained = self.position
         if self.config.validation_split and self.config.predict_splits:
             trained = checkpoint.load_weights(self.folder, "best", self.model)
         for split in self.config.predict_splits:
             predict_split(self.run, self.experiment, self.model, self.sources[split], trained, self.device)
 
-    def _train_epoch(self, bar: Any) -> None:  # noqa: ANN401 (tqdm has no types)
+    def _train_epoch(self, bar: Progress | None) -> None:
         """The steps that are left of the current epoch."""
-        config, epoch = self.config, self.progress.epoch
+        config, epoch = self.config, self.position.epoch
         order = epoch_order(len(self.source.clip_set), config.seed, epoch)
-        pieces = list(batches(order, config.batch_size, first=self.progress.step))
+        pieces = list(batches(order, config.batch_size, first=self.position.step))
         parts = [np.array_split(piece, min(config.accumulate, len(piece))) for piece in pieces]
         self.model.train()
         with contextlib.closing(self.source.batches(itertools.chain(*parts), epoch)) as stream:
             for piece, shares in zip(pieces, parts, strict=True):
                 self._step(itertools.islice(stream, len(shares)), len(piece))
-                bar.update()
+                if bar is not None:
+                    bar.advance()
                 if time.monotonic() - self._saved_at > 60 * config.checkpoint_minutes:
                     self._save()
 
     def _step(self, shares: Iterator[Batch], num_clips: int) -> None:
         """One optimiser step over `num_clips` clips, in as many forward passes as there are shares."""
         config = self.config
-        set_learning_rate(self.optimizer, self._learning_rate(self.progress.step))
+        set_learning_rate(self.optimizer, self._learning_rate(self.position.step))
         self.optimizer.zero_grad()
         for share in shares:
             batch = share.to(self.device)
@@ -180,11 +176,11 @@ class Trainer:
         if config.optimizer.grad_clip:
             nn.utils.clip_grad_norm_(self.model.parameters(), config.optimizer.grad_clip)
         self.optimizer.step()
-        self._advance(step=self.progress.step + 1, num_clips=self.progress.num_clips + num_clips)
+        self._advance(step=self.position.step + 1, num_clips=self.position.num_clips + num_clips)
 
     def _learning_rate(self, step: int) -> float:
         return learning_rate_at(
-            self.progress.epoch * self.steps_per_epoch + step,
+            self.position.epoch * self.steps_per_epoch + step,
             num_steps=self.config.epochs * self.steps_per_epoch,
             steps_per_epoch=self.steps_per_epoch,
             config=self.config.optimizer,
@@ -194,12 +190,12 @@ class Trainer:
         """Validates, logs and saves; returns the row of metrics.jsonl."""
         self._count()
         row = {
-            "epoch": self.progress.epoch + 1,
-            "loss": self.progress.loss_sum / self.progress.num_clips,
+            "epoch": self.position.epoch + 1,
+            "loss": self.position.loss_sum / self.position.num_clips,
             "learning_rate": self._learning_rate(self.steps_per_epoch - 1),
-            "seconds": round(self.progress.seconds, 3),
+            "seconds": round(self.position.seconds, 3),
         }
-        self._advance(epoch=self.progress.epoch + 1, step=0, loss_sum=0.0, num_clips=0, seconds=0.0)
+        self._advance(epoch=self.position.epoch + 1, step=0, loss_sum=0.0, num_clips=0, seconds=0.0)
         self._loss_sum.zero_()
         if self.config.validation_split:
             row |= self._validate()
@@ -212,29 +208,29 @@ class Trainer:
         split, kind = self.config.validation_split, self.experiment.task.kind
         source = self.sources[split]
         value = score(kind, logits_of(self.model, source, self.config, self.device), source.clip_set.targets)
-        if self.progress.best_score is None or value > self.progress.best_score:
-            self._advance(best_score=value, best_epoch=self.progress.epoch)
-            checkpoint.save(self.folder, "best", self.progress, self.model, None)
+        if self.position.best_score is None or value > self.position.best_score:
+            self._advance(best_score=value, best_epoch=self.position.epoch)
+            checkpoint.save(self.folder, "best", self.position, self.model, None)
         return {f"{split}.{SCORE_NAMES[kind]}": value}
 
     def _count(self) -> None:
-        """Moves running sums into `progress`; refuses a loss that diverged before it reaches a checkpoint."""
+        """Moves running sums into `position`; refuses a loss that diverged before it reaches a checkpoint."""
         now = time.monotonic()
-        self._advance(loss_sum=float(self._loss_sum), seconds=self.progress.seconds + now - self._counted_at)
+        self._advance(loss_sum=float(self._loss_sum), seconds=self.position.seconds + now - self._counted_at)
         self._counted_at = now
-        if not math.isfinite(self.progress.loss_sum):
+        if not math.isfinite(self.position.loss_sum):
             raise ConfigError(
-                f"the loss is not finite in epoch {self.progress.epoch + 1}: training diverged. The checkpoint before is "
-                "kept; lower train.optimizer.learning_rate and train into a new run directory"
+                f"the loss is not finite in epoch {self.position.epoch + 1}: training diverged. The checkpoint before "
+                "is kept; lower train.optimizer.learning_rate and train into a new run directory"
             )
 
     def _save(self) -> None:
         self._count()
-        checkpoint.save(self.folder, "last", self.progress, self.model, self.optimizer)
+        checkpoint.save(self.folder, "last", self.position, self.model, self.optimizer)
         self._saved_at = time.monotonic()
 
-    def _advance(self, **changes: Any) -> None:  # noqa: ANN401 (the fields of Progress)
-        self.progress = replace(self.progress, **changes)
+    def _advance(self, **changes: Any) -> None:  # noqa: ANN401 (the fields of Position)
+        self.position = replace(self.position, **changes)
 
 
 def _existing_run(path: Path, asked: Mapping[str, Any]) -> Run | None:
@@ -275,11 +271,11 @@ def _info(experiment: Experiment, run: Path, dataset_folder: Path, cache: Path, 
     )
 
 
-def _fresh_progress(experiment: Experiment) -> Progress:
+def _fresh_position(experiment: Experiment) -> Position:
     clip_set = experiment.clip_sets[experiment.config.train_split]
     content = [[clip.id for clip in clip_set.clips], clip_set.targets.tolist()]
     config = json.dumps(to_json(experiment.config), sort_keys=True)
-    return Progress(
+    return Position(
         training_set=hashlib.sha256(json.dumps(content).encode()).hexdigest(),
         config_sha256=hashlib.sha256(config.encode()).hexdigest(),
         class_names=experiment.task.class_names,

@@ -6,7 +6,6 @@ chosen here, and predictions of a run that has not finished say so in their noti
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +17,8 @@ from cache.fingerprint import Fingerprint
 from cache.manifest import Dataset
 from cache.predictions import Predictions
 from cache.run import Run
-from cache.weights_file import WeightsFile
 from train import checkpoint
-from train.checkpoint import Kind, Progress
+from train.checkpoint import Kind, Position
 from train.config import TrainConfig, from_json
 from train.data import Batch, Source
 from train.experiment import Experiment
@@ -56,14 +54,14 @@ def predict(
     current = Run.open(run)
     config = from_json(current.config["train"])
     kind: Kind = "best" if config.validation_split else "last"
-    trained = checkpoint.require_progress(run / "checkpoints", kind)
+    trained = checkpoint.require_position(run / "checkpoints", kind)
     experiment = Experiment.open(
         Dataset.read(dataset or Path(current.info.dataset_folder)),
         cache or Path(current.info.cache_folder),
         config,
         splits=config.predict_splits if split is None else (split,),
         token_root=token_cache,
-        weights=_weights_of(trained),
+        encoder=Fingerprint.from_json(trained.fingerprints["video_encoder"]),
     )
     check_unchanged(experiment, trained)
     target = resolve_device(device)
@@ -80,7 +78,7 @@ def predict_split(
     experiment: Experiment,
     model: nn.Module,
     source: Source,
-    trained: Progress,
+    trained: Position,
     device: torch.device,
 ) -> Predictions:
     """Logits of one split, written into the run."""
@@ -147,7 +145,7 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def check_unchanged(experiment: Experiment, trained: Progress) -> None:
+def check_unchanged(experiment: Experiment, trained: Position) -> None:
     """Refuses classes or features that are not those of the checkpoint.
 
     Raises:
@@ -157,7 +155,8 @@ def check_unchanged(experiment: Experiment, trained: Progress) -> None:
     if experiment.task.class_names != tuple(trained.class_names):
         raise ConfigError(
             f"the run was trained on {len(trained.class_names)} classes of task {experiment.task.name!r} that are not "
-            f"the {experiment.task.num_classes} classes of dataset {experiment.dataset.name!r}; give the dataset of the run"
+            f"the {experiment.task.num_classes} classes of dataset {experiment.dataset.name!r}; give the "
+            "dataset of the run"
         )
     lines: list[str] = []
     for stream, body in trained.fingerprints.items():
@@ -171,13 +170,7 @@ def check_unchanged(experiment: Experiment, trained: Progress) -> None:
         )
 
 
-def _weights_of(trained: Progress) -> WeightsFile:
-    """The encoder's weights by name and digest alone: the checkpoint or the token cache holds what is needed."""
-    model: dict[str, Any] = trained.fingerprints["video_encoder"]["model"]
-    return WeightsFile(name=model["weights_name"], path=None, sha256=model["weights"], licence="")
-
-
-def _unfinished(trained: Progress, config: TrainConfig) -> Sequence[str]:
+def _unfinished(trained: Position, config: TrainConfig) -> Sequence[str]:
     epoch = trained.best_epoch if config.validation_split else trained.epoch
     if config.validation_split:
         return [f"checkpoint: best on {config.validation_split!r}, epoch {epoch} of {config.epochs}"]

@@ -5,21 +5,21 @@ runs that start together (a study over seeds) compute them once; each shard of c
 computation continues. Always computed in fp32 at one constant batch size, the last batch padded.
 """
 
+import contextlib
 import logging
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from tqdm import tqdm
 
 from cache import fingerprint
 from cache.errors import FingerprintMismatch
 from cache.fingerprint import RANDOM_WEIGHTS, Fingerprint
+from cache.progress import Progress
 from cache.shard import ClipRows, sidecars, write_shard
 from cache.store import StreamReader
 from cache.weights_file import WeightsFile
@@ -69,44 +69,44 @@ class TokenCache:
 def encoder_fingerprint(config: TrainConfig, weights: WeightsFile) -> Fingerprint:
     """Which video encoder: its shape and where its weights come from."""
     encoder = config.video_encoder
-    model = {"name": "timesformer", "weights": weights.sha256, "weights_name": weights.name}
+    model: dict[str, str | int] = {"name": "timesformer", "weights": weights.sha256, "weights_name": weights.name}
     model |= {"seed": encoder.seed} if weights.sha256 == RANDOM_WEIGHTS else {}
     model |= {name: getattr(encoder, name) for name in _SHAPE}
     return Fingerprint(stream="video_encoder", dtype="float32", model=model)
 
 
-def token_fingerprint(config: TrainConfig, weights: WeightsFile, frames_sha256: str) -> Fingerprint:
+def token_fingerprint(config: TrainConfig, encoder: Fingerprint, frames_sha256: str) -> Fingerprint:
     """What makes tokens: encoder, the JPEG stream they are computed from, view, L, pooling."""
-    encoder = config.video_encoder
-    view = {"resize": encoder.resize, "centre_crop": encoder.image_size, "mean": encoder.mean, "std": encoder.std}
+    look = config.video_encoder
+    view = {"resize": look.resize, "centre_crop": look.image_size, "mean": look.mean, "std": look.std}
     return Fingerprint(
         stream=STREAM,
         dtype="float32",
-        model=encoder_fingerprint(config, weights).model,
+        model=encoder.model,
         preprocessing=view | {"frames_sha256": frames_sha256, "pool": config.cmdcl.frame_pool},
         sampling={"num_frames": config.num_frames, "instants": "segment_centres"},
     )
 
 
 def find_token_cache(
-    root: Path, config: TrainConfig, weights: WeightsFile, frames_sha256: str | None
+    root: Path, config: TrainConfig, encoder: Fingerprint, frames_sha256: str | None
 ) -> TokenCache | None:
     """The token cache of a configuration.
 
     Args:
         root: folder of token caches.
         config: the run's configuration.
-        weights: the encoder's weights.
+        encoder: the video encoder's fingerprint.
         frames_sha256: fingerprint of the JPEG stream; None if it was dropped: then tokens made before serve.
 
     Returns:
         The cache, which may still be empty; None if the frames are gone and no tokens were made of them.
     """
     if frames_sha256 is not None:
-        return TokenCache(root=root, fingerprint=token_fingerprint(config, weights, frames_sha256))
+        return TokenCache(root=root, fingerprint=token_fingerprint(config, encoder, frames_sha256))
     for path in sorted(root.glob(f"*/{fingerprint.FILE_NAME}")):
         stored = fingerprint.load(path.parent)
-        asked = token_fingerprint(config, weights, str(stored.preprocessing.get("frames_sha256")))
+        asked = token_fingerprint(config, encoder, str(stored.preprocessing.get("frames_sha256")))
         if stored.sha256 == asked.sha256:
             return TokenCache(root=root, fingerprint=asked)
     return None
@@ -149,14 +149,15 @@ def _compute(
     progress: bool,
 ) -> None:
     number = 1 + max((sidecar.number for sidecar in sidecars(cache.folder)), default=-1)
-    interval = 0.1 if sys.stderr.isatty() else 30.0
-    with tqdm(total=len(clip_ids), desc="video tokens", unit="clip", disable=not progress, mininterval=interval) as bar:
+    with Progress(len(clip_ids), "video tokens", unit="clip") if progress else contextlib.nullcontext() as bar:
         for start in range(0, len(clip_ids), _CLIPS_PER_SHARD):
             rows: list[ClipRows] = []
             shard = clip_ids[start : start + _CLIPS_PER_SHARD]
             for first in range(0, len(shard), _BATCH_SIZE):
-                rows += _rows(frames, shard[first : first + _BATCH_SIZE], config, encoder)
-                bar.update(len(rows) + start - bar.n)
+                batch = shard[first : first + _BATCH_SIZE]
+                rows += _rows(frames, batch, config, encoder)
+                if bar is not None:
+                    bar.advance(len(batch))
             write_shard(cache.folder, number, STREAM, rows, fingerprint=cache.fingerprint)
             number += 1
 
@@ -182,7 +183,7 @@ def _clip_rows(frames: StreamReader, clip_id: str, tokens: npt.NDArray[np.float3
     )
 
 
-@contextmanager
+@contextlib.contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Holds a lock that the system frees when the process ends, however it ends."""
     with path.open("a+b") as file:

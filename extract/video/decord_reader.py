@@ -34,10 +34,15 @@ def decoder_name() -> str:
     return f"decord {version('decord')}"
 
 
+def is_installed() -> bool:
+    """False on platforms without a wheel: PyAV decodes everything there."""
+    return importlib.util.find_spec("decord") is not None
+
+
 def is_right_for(info: VideoInfo) -> bool:
     """True if decord is installed and was found equal to sequential decoding on videos of this kind."""
     return (
-        importlib.util.find_spec("decord") is not None
+        is_installed()
         and info.container in _CONTAINERS
         and info.codec in _CODECS
         and info.pixel_format in _PIXEL_FORMATS

@@ -1,0 +1,262 @@
+"""Figures as inline SVG: learning curves, bars per class, test splits compared, a confusion matrix.
+
+No pyplot and no global state: a `Figure` and its SVG canvas each time, under one fixed style. The decision to question:
+ink, grid and panel are drawn in sentinel colours that become `currentColor`, so that one SVG follows the page from light
+to dark and to paper; text stays text in the page's own font, to be searched and read at any size. Equal input gives
+equal bytes: the hash salt is fixed and no date is written. Colours are Okabe and Ito's, told apart by the colour-blind,
+and every series has its own marker too.
+"""
+
+import io
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+_INK, _GRID = "#010203", "#010204"
+_SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#7f7f7f")
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
+_WIDTH = 5.4  # inches: read at full size on a wide page and at two thirds on a phone
+_MOST_BARS = 60
+_STYLE = {
+    "svg.hashsalt": "deconfound",
+    "svg.fonttype": "none",
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "text.color": _INK,
+    "text.parse_math": False,
+    "axes.edgecolor": _INK,
+    "axes.labelcolor": _INK,
+    "axes.linewidth": 0.8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.titlesize": 10,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "grid.color": _GRID,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+    "axes.formatter.use_mathtext": False,
+    "axes.unicode_minus": True,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """A value with its interval, both in the unit of the axis."""
+
+    value: float
+    low: float
+    high: float
+
+
+def learning_curves(
+    curves: Mapping[str, Sequence[tuple[float, float]]], *, y_label: str, x_label: str = "epoch"
+) -> str:
+    """One line per series of (epoch, value); series without points are left out.
+
+    Raises:
+        ValueError: no series has a finite point.
+    """
+    points = {name: _finite_points(line) for name, line in curves.items()}
+    points = {name: line for name, line in points.items() if len(line)}
+    if not points:
+        raise ValueError("there is no finite point to draw a learning curve of")
+    with mpl.rc_context(_STYLE):
+        figure, axes = _new(3.0)
+        for number, (name, line) in enumerate(points.items()):
+            style = _series_style(number)
+            axes.plot(line[:, 0], line[:, 1], label=name, linewidth=1.6, markersize=4, **style)
+        axes.set(xlabel=x_label, ylabel=y_label)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(axis="y")
+        _legend(figure, axes, len(points))
+        return _svg(figure)
+
+
+def class_bars(values: Mapping[str, float], *, x_label: str, mean: float | None = None) -> str:
+    """Horizontal bars in the order given, best first if the caller sorted them; at most 60, the middle left out.
+
+    Raises:
+        ValueError: no classes.
+    """
+    if not values:
+        raise ValueError("there are no classes to draw bars of")
+    names, heights = list(values), list(values.values())
+    if len(names) > _MOST_BARS:
+        half = _MOST_BARS // 2
+        gap = f"… {len(names) - 2 * half} classes between …"
+        names = [*names[:half], gap, *names[-half:]]
+        heights = [*heights[:half], 0.0, *heights[-half:]]
+    with mpl.rc_context(_STYLE):
+        figure, axes = _new(0.9 + 0.2 * len(names))
+        places = np.arange(len(names))
+        axes.barh(places, heights, height=0.72, color=_SERIES[0])
+        axes.set_yticks(places, [_short(name) for name in names])
+        axes.tick_params(axis="y", length=0)
+        axes.set(xlabel=x_label, xlim=(0, 100), ylim=(len(names) - 0.4, -0.6))
+        axes.grid(axis="x")
+        if mean is not None:
+            axes.axvline(mean, color=_INK, linewidth=1, linestyle=(0, (4, 3)))
+            axes.annotate(
+                f"mean {mean:.1f}", (mean, 1), xycoords=("data", "axes fraction"), xytext=(0, 4),
+                textcoords="offset points", ha="center", fontsize=9,
+            )  # fmt: skip
+        return _svg(figure)
+
+
+def split_comparison(
+    points: Mapping[str, Mapping[str, Point]], *, x_label: str, references: Mapping[str, float] | None = None
+) -> str:
+    """Dots with intervals: one row per run, grouped by test split.
+
+    Args:
+        points: run -> split -> point; a run may lack a split.
+        x_label: metric and unit.
+        references: dashed lines with a name, e.g. chance.
+
+    Raises:
+        ValueError: no run has a point.
+    """
+    splits = list(dict.fromkeys(split for row in points.values() for split in row))
+    if not splits:
+        raise ValueError("there is no run with a value to compare")
+    pitch = len(points) + 1.0
+    with mpl.rc_context(_STYLE):
+        figure, axes = _new(1.0 + 0.19 * pitch * len(splits) + 0.2 * -(-len(points) // 2))
+        for number, (run, row) in enumerate(points.items()):
+            drawn = [(splits.index(split) * pitch + number, point) for split, point in row.items()]
+            if drawn:
+                _dots(axes, drawn, run, number)
+        axes.set_yticks([place * pitch + (len(points) - 1) / 2 for place in range(len(splits))], splits)
+        axes.tick_params(axis="y", length=0)
+        axes.set(xlabel=x_label, ylim=(len(splits) * pitch - 1, -1))
+        for place in range(1, len(splits)):
+            axes.axhline(place * pitch - 1, color=_GRID, linewidth=0.6)
+        axes.grid(axis="x")
+        for name, value in (references or {}).items():
+            axes.axvline(value, color=_INK, linewidth=1, linestyle=(0, (4, 3)))
+            axes.annotate(
+                name, (value, 1), xycoords=("data", "axes fraction"), xytext=(0, 3),
+                textcoords="offset points", ha="center", fontsize=9,
+            )  # fmt: skip
+        _legend(figure, axes, len(points))
+        return _svg(figure)
+
+
+def confusion(matrix: npt.NDArray[np.int64], class_names: Sequence[str]) -> str:
+    """A confusion matrix, rows (targets) in percent; with numbers up to 16 classes.
+
+    Raises:
+        ValueError: the matrix is not (C, C) for C names.
+    """
+    num_classes = len(class_names)
+    if matrix.shape != (num_classes, num_classes) or not num_classes:
+        raise ValueError(f"a confusion matrix of {num_classes} classes cannot have shape {matrix.shape}")
+    totals = matrix.sum(axis=1, keepdims=True)
+    shares = np.divide(100.0 * matrix, totals, out=np.zeros(matrix.shape), where=totals > 0)
+    labelled = num_classes <= 48
+    with mpl.rc_context(_STYLE):
+        figure, axes = _new(_WIDTH if num_classes > 6 else 4.0)
+        _cells(axes, shares)
+        if num_classes <= 16:
+            for row, column in zip(*np.nonzero(shares >= 0.5), strict=True):
+                share = shares[row, column]
+                axes.text(
+                    column, row, f"{share:.0f}", ha="center", va="center", fontsize=8,
+                    color="white" if share > 55 else _INK,
+                )  # fmt: skip
+        ticks = np.arange(num_classes) if labelled else []
+        size = 9 if num_classes <= 16 else 5.5
+        axes.set_xticks(ticks, [_short(n, 22) for n in class_names] if labelled else [], rotation=90, fontsize=size)
+        axes.set_yticks(ticks, [_short(n, 22) for n in class_names] if labelled else [], fontsize=size)
+        axes.tick_params(length=0)
+        axes.set(
+            xlabel="predicted class", ylabel="target class", xlim=(-0.5, num_classes - 0.5), ylim=(num_classes - 0.5, -0.5)
+        )
+        return _svg(figure)
+
+
+def _cells(axes: Axes, shares: npt.NDArray[np.float64]) -> None:
+    """One rectangle per nonzero cell: sharp at any size, and nothing at all where there is nothing."""
+    rows, columns = np.nonzero(shares)
+    for row, column in zip(rows, columns, strict=True):
+        axes.add_patch(
+            mpl.patches.Rectangle(
+                (column - 0.5, row - 0.5), 1, 1, facecolor=_SERIES[0], alpha=float(shares[row, column] / 100), linewidth=0
+            )
+        )
+    axes.set_aspect("equal")
+    for spine in axes.spines.values():
+        spine.set_visible(True)
+
+
+def _dots(axes: Axes, drawn: Sequence[tuple[float, Point]], run: str, number: int) -> None:
+    values = np.array([point.value for _, point in drawn])
+    reach = np.array([(point.value - point.low, point.high - point.value) for _, point in drawn]).T
+    style = _series_style(number) | {"linestyle": "none"}
+    axes.errorbar(
+        values, [place for place, _ in drawn], xerr=np.maximum(reach, 0), label=run,
+        markersize=5.5, elinewidth=1.4, capsize=2.5, **style,
+    )  # fmt: skip
+
+
+def _series_style(number: int) -> dict[str, Any]:
+    lines = ("-", (0, (5, 2)), (0, (1, 1.5)))
+    return {
+        "color": _SERIES[number % len(_SERIES)],
+        "marker": _MARKERS[number % len(_MARKERS)],
+        "linestyle": lines[number // len(_SERIES) % len(lines)],
+    }
+
+
+def _finite_points(line: Sequence[tuple[float, float]]) -> npt.NDArray[np.float64]:
+    points = np.array([point for point in line if np.isfinite(point).all()], dtype=np.float64)
+    return points.reshape(-1, 2)
+
+
+def _short(name: str, width: int = 30) -> str:
+    flat = " ".join(name.split())
+    return flat if len(flat) <= width else flat[: width - 1] + "…"
+
+
+def _new(height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _legend(figure: Figure, axes: Axes, num_series: int) -> None:
+    if num_series > 1:
+        handles, labels = axes.get_legend_handles_labels()
+        labels = [_short(label, 34) for label in labels]
+        figure.legend(handles, labels, loc="outside upper left", ncols=min(2, num_series), borderaxespad=0.2)
+
+
+def _svg(figure: Figure) -> str:
+    buffer = io.StringIO()
+    with warnings.catch_warnings():
+        # Text stays text: the reader's font draws it, whatever the font that measures it lacks.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>\s*|<!--.*?-->\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r'<g id="[^"]*"', "<g", text)  # several figures share a page: only referenced ids stay
+    text = re.sub(r'<style type="text/css">.*?</style>', "", text, flags=re.DOTALL)
+    text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font: \1 system-ui, 'DejaVu Sans', sans-serif", text)
+    return text.replace(_GRID, "currentColor; stroke-opacity: 0.18").replace(_INK, "currentColor").strip()

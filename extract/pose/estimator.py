@@ -1,0 +1,209 @@
+"""Frames and boxes in, joints out: the frozen HRNet with its crop and its decoding.
+
+Why one constant batch size with a padded tail: a convolution may round differently in a batch of another size, and
+joints must not depend on how the work was cut. Crops of several clips may share a batch; a clip's rows stay the same.
+"""
+
+import logging
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from cache import atomic
+from cache.errors import ConfigError, FailureCode, VideoError, WeightsError
+from cache.skeletons import COCO_17
+from cache.weights_file import WeightsFile, WeightsSource, find_weights
+from extract.config import PoseConfig
+from extract.pose.boxes import MAX_GAP_FRAMES
+from extract.pose.crop import MEAN, PADDING, STD, crop_people
+from extract.pose.heatmaps import REFINEMENTS, decode_joints, merge_mirrored
+from extract.pose.hrnet import HEATMAP_STRIDE, HRNetPose, load_checkpoint
+
+logger = logging.getLogger(__name__)
+
+Floats = npt.NDArray[np.float32]
+
+_KEY = "extract.pose.weights"
+_SIZE = re.compile(r"(256)x(192)|(384)x(288)")
+
+
+def _released(tag: str, digest: str, note: str) -> WeightsSource:
+    filename = f"{tag}-{digest}_20200708.pth"
+    return WeightsSource(
+        name=tag,
+        url=f"https://download.openmmlab.com/mmpose/top_down/hrnet/{filename}",
+        licence="Apache-2.0; trained on COCO",
+        filename=filename,
+        note=note,
+    )
+
+
+HRNET_SOURCES: Mapping[str, WeightsSource] = {
+    source.name: source
+    for source in (
+        _released("hrnet_w32_coco_256x192", "c78dce93", "COCO val AP 74.9"),
+        _released("hrnet_w32_coco_384x288", "d9f0d786", "COCO val AP 76.1"),
+        _released("hrnet_w48_coco_256x192", "b9e0b3ab", "COCO val AP 75.6"),
+        _released("hrnet_w48_coco_384x288", "314c8528", "COCO val AP 76.7"),
+    )
+}
+"""Plain HRNets of mmpose; the official release (github.com/leoxiaobin/deep-high-resolution-net.pytorch) loads too."""
+
+
+class PoseEstimator:
+    """A frozen HRNet that gives the joints of one person per frame."""
+
+    def __init__(self, config: PoseConfig, model: HRNetPose, device: torch.device) -> None:
+        self.config = config
+        self.device = device
+        self._model = model.to(device).eval().requires_grad_(False)
+
+    @classmethod
+    def load(cls, config: PoseConfig, device: torch.device) -> Self:
+        """Builds the network and loads its weights.
+
+        Raises:
+            ConfigError: the codec is not available.
+            WeightsError: the weights are absent or of another network.
+        """
+        _check_codec(config)
+        weights = pose_weights(config)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            model = HRNetPose(config.model, COCO_17.num_joints)
+        if weights.path is not None:
+            load_checkpoint(model, weights.path)
+        return cls(config, model, device)
+
+    def estimate(self, frames: npt.NDArray[np.uint8], boxes: Floats) -> tuple[Floats, Floats]:
+        """Joints of one clip.
+
+        Args:
+            frames: (F, H, W, 3) uint8 RGB.
+            boxes: (F, 4) x1 y1 x2 y2 in source pixels, NaN where nobody is.
+
+        Returns:
+            xy (F, J, 2) in source pixels, NaN where missing; score (F, J), 0 where missing.
+
+        Raises:
+            VideoError: the network gave NaN or infinity.
+        """
+        return self.decode(self.heatmaps(self.crops(frames, boxes)), boxes)
+
+    def crops(self, frames: npt.NDArray[np.uint8], boxes: Floats) -> Tensor:
+        """Network inputs (m, 3, H, W) on the device, for the m frames of a clip in which somebody is."""
+        present = _present(boxes)
+        pictures = torch.from_numpy(np.require(frames[present], requirements=["C", "W"])).to(self.device)
+        return crop_people(pictures, boxes[present], height=self.config.input_height, width=self.config.input_width)
+
+    @torch.inference_mode()
+    def heatmaps(self, crops: Tensor) -> Floats:
+        """Heatmaps (m, J, H/4, W/4) of any number of crops, of one clip or of many."""
+        stacks = [self._heatmaps(batch).cpu().numpy() for batch in crops.split(self.config.batch_size)]
+        return np.concatenate(stacks) if len(crops) else self._empty()
+
+    def decode(self, heatmaps: Floats, boxes: Floats) -> tuple[Floats, Floats]:
+        """Joints of one clip from the heatmaps of the frames in which somebody is; shapes as in `estimate`."""
+        present = _present(boxes)
+        if not np.isfinite(heatmaps).all():
+            raise VideoError(FailureCode.NON_FINITE, "the pose network gave NaN or infinity")
+        xy = np.full((len(boxes), COCO_17.num_joints, 2), np.nan, np.float32)
+        score = np.zeros((len(boxes), COCO_17.num_joints), np.float32)
+        xy[present], score[present] = decode_joints(
+            heatmaps, boxes[present], codec=self.config.codec, stride=HEATMAP_STRIDE
+        )
+        return xy, score
+
+    def _heatmaps(self, crops: Tensor) -> Tensor:
+        count = len(crops)
+        batch = crops.new_zeros(self.config.batch_size, *crops.shape[1:])
+        batch[:count] = crops
+        heatmaps = self._model(batch)
+        if self.config.flip_test:
+            heatmaps = merge_mirrored(heatmaps, self._model(batch.flip(-1)), COCO_17.flip_order)
+        return heatmaps[:count].float()
+
+    def _empty(self) -> Floats:
+        sides = (self.config.input_height // HEATMAP_STRIDE, self.config.input_width // HEATMAP_STRIDE)
+        return np.zeros((0, COCO_17.num_joints, *sides), np.float32)
+
+
+def pose_weights(config: PoseConfig, *, offline: bool = False) -> WeightsFile:
+    """The weights that a configuration names, without loading them.
+
+    Raises:
+        WeightsError: absent, or by their name of another network, input size or codec.
+    """
+    if config.weights in HRNET_SOURCES:
+        _check_name(config, config.weights)
+    weights = find_weights(config.weights, sources=HRNET_SOURCES, what="HRNet", key=_KEY, offline=offline)
+    if weights.path is not None and config.weights not in HRNET_SOURCES:
+        _check_name(config, weights.name)
+    return weights
+
+
+def pose_fingerprint_model(config: PoseConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The `model` and `preprocessing` sections of the fingerprint of joints, without loading the network.
+
+    A file of boxes is part of it by its sha256: other boxes are other joints.
+    """
+    _check_codec(config)
+    weights = pose_weights(config)
+    model = {"name": config.model, "weights": weights.sha256, "weights_name": weights.name, "skeleton": COCO_17.name}
+    model |= {"seed": config.seed} if weights.random else {}
+    preprocessing: dict[str, Any] = {
+        "boxes": config.boxes,
+        "input_height": config.input_height,
+        "input_width": config.input_width,
+        "padding": PADDING,
+        "mean": list(MEAN),
+        "std": list(STD),
+        "codec": config.codec,
+        "flip_test": config.flip_test,
+    }
+    if config.boxes == "file":
+        path = Path(config.boxes_file).expanduser()
+        if not path.is_file():
+            raise ConfigError(f"extract.pose.boxes_file = {config.boxes_file!r} is not a file")
+        preprocessing |= {"boxes_sha256": atomic.sha256_file(path), "max_gap_frames": MAX_GAP_FRAMES}
+    return model, preprocessing
+
+
+def _present(boxes: Floats) -> npt.NDArray[np.bool_]:
+    return np.isfinite(boxes).all(axis=1)
+
+
+def _check_codec(config: PoseConfig) -> None:
+    if config.codec not in REFINEMENTS:
+        raise ConfigError(
+            f"extract.pose.codec = {config.codec!r} is not available: weights trained for UDP need another crop. "
+            f"Use plain or DARK weights with codec {' or '.join(repr(codec) for codec in REFINEMENTS)}"
+        )
+
+
+def _check_name(config: PoseConfig, name: str) -> None:
+    """Weights don't know their input size or codec; their usual names do, so a contradiction is refused."""
+    lowered = name.lower()
+    codec = next((codec for codec in ("udp", "dark") if re.search(rf"[_-]{codec}(?![a-z])", lowered)), None)
+    if codec is not None and codec != config.codec:
+        raise WeightsError(
+            f"{name} was trained for the codec {codec!r} by its name, but extract.pose.codec = {config.codec!r}. "
+            "Set the codec, give other weights, or rename the file if its name is wrong"
+        )
+    width = re.search(r"hrnet_?(w\d+)", lowered)
+    if width is not None and not config.model.startswith(f"hrnet_{width[1]}"):
+        raise WeightsError(f"{name} is not the network asked for: extract.pose.model = {config.model!r}")
+    size = _SIZE.search(lowered)
+    if size is not None:
+        height, columns = (int(side) for side in size.groups() if side)
+        if (height, columns) != (config.input_height, config.input_width):
+            raise WeightsError(
+                f"{name} was trained at {height} x {columns}, but the input is {config.input_height} x "
+                f"{config.input_width}: set extract.pose.input_height = {height} and input_width = {columns}"
+            )
