@@ -14,6 +14,7 @@ import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from cache import atomic
 from cache.errors import StorageError, WeightsError
@@ -156,7 +157,7 @@ def _download_from_hub(source: WeightsSource, what: str, key: str) -> Path:
     from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 
     # The base of its HTTP error is that of its HTTP library, which differs between its major versions.
-    transport_error = HfHubHTTPError.__mro__[1]
+    transport_error = cast("type[Exception]", HfHubHTTPError.__mro__[1])
     assert source.hf_repo is not None
     for filename in (source.filename, *source.alternatives):
         try:

@@ -58,8 +58,8 @@ class Experiment:
             config: the configuration.
             splits: the splits that will be read.
             token_root: folder of frozen tokens; by default CACHE/video_tokens.
-            encoder: the video encoder of a trained run. Its weights are in the checkpoint or behind cached tokens; without
-                it, train.video_encoder.pretrained is looked up.
+            encoder: the video encoder of a trained run, whose weights are in the checkpoint or behind cached tokens;
+                without it, train.video_encoder.pretrained is looked up.
 
         Raises:
             DeconfoundError: whatever does not fit, and what to do about it.
@@ -122,8 +122,9 @@ class Experiment:
         lines = self.encoder.difference(encoder_fingerprint(self.config, weights))
         if lines:
             raise FingerprintMismatch(
-                f"tokens of {self.encoder.model['name']} are missing for some clips, and train.video_encoder.pretrained = "
-                f"{self.config.video_encoder.pretrained!r} is no longer the encoder of the run: {'; '.join(lines)}"
+                f"tokens of {self.encoder.model['name']} are missing for some clips, and "
+                f"train.video_encoder.pretrained = {self.config.video_encoder.pretrained!r} is no longer the encoder "
+                f"of the run: {'; '.join(lines)}"
             )
         return ensure_tokens(
             cache,

@@ -39,6 +39,9 @@ from train.validation import SCORE_NAMES, score
 
 logger = logging.getLogger(__name__)
 
+SECONDS_BETWEEN_SAVES = 2.0
+"""Epochs shorter than this share a checkpoint: syncing files would take longer than training heads does."""
+
 
 def train(
     dataset: Dataset,
@@ -200,7 +203,9 @@ class Trainer:
         if self.config.validation_split:
             row |= self._validate()
         self.run.append_metrics(row)
-        self._save()
+        is_last = self.position.epoch == self.config.epochs
+        if is_last or time.monotonic() - self._saved_at >= SECONDS_BETWEEN_SAVES:
+            self._save()
         return row
 
     def _validate(self) -> dict[str, float]:

@@ -38,6 +38,7 @@ def _released(tag: str, repository: str, note: str) -> WeightsSource:
         licence=_LICENCE,
         filename="pytorch_model.bin",
         hf_repo=repository,
+        alternatives=("model.safetensors",),
         note=note,
     )
 

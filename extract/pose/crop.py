@@ -27,8 +27,8 @@ def crop_regions(boxes: npt.ArrayLike, height: int, width: int) -> tuple[Floats,
         width: W of the network's input.
 
     Returns:
-        centre (m, 2) and size (m, 2), x before y, in pixels; the size has the aspect W/H, is padded by a quarter and may
-        leave the frame.
+        centre (m, 2) and size (m, 2), x before y, in pixels; the size has the aspect W/H and is padded by a quarter;
+        the region may leave the frame.
 
     Raises:
         ValueError: a box is empty, turned round or not finite.

@@ -99,7 +99,7 @@ class PoseEstimator:
     def crops(self, frames: npt.NDArray[np.uint8], boxes: Floats) -> Tensor:
         """Network inputs (m, 3, H, W) on the device, for the m frames of a clip in which somebody is."""
         present = _present(boxes)
-        pictures = torch.from_numpy(np.require(frames[present], requirements=["C", "W"])).to(self.device)
+        pictures = torch.from_numpy(np.ascontiguousarray(frames[present])).to(self.device)
         return crop_people(pictures, boxes[present], height=self.config.input_height, width=self.config.input_width)
 
     @torch.inference_mode()
@@ -155,7 +155,8 @@ def pose_fingerprint_model(config: PoseConfig) -> tuple[dict[str, Any], dict[str
     """
     _check_codec(config)
     weights = pose_weights(config)
-    model = {"name": config.model, "weights": weights.sha256, "weights_name": weights.name, "skeleton": COCO_17.name}
+    model: dict[str, Any] = {"name": config.model, "skeleton": COCO_17.name}
+    model |= {"weights": weights.sha256, "weights_name": weights.name}
     model |= {"seed": config.seed} if weights.random else {}
     preprocessing: dict[str, Any] = {
         "boxes": config.boxes,
@@ -176,7 +177,7 @@ def pose_fingerprint_model(config: PoseConfig) -> tuple[dict[str, Any], dict[str
 
 
 def _present(boxes: Floats) -> npt.NDArray[np.bool_]:
-    return np.isfinite(boxes).all(axis=1)
+    return np.asarray(np.isfinite(boxes).all(axis=1))
 
 
 def _check_codec(config: PoseConfig) -> None:

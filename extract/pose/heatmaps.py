@@ -82,7 +82,7 @@ def refine_dark(heatmaps: Floats, peaks: npt.NDArray[np.int64]) -> Points:
     solvable = inner & (determinant != 0)
     safe = np.where(solvable, determinant, 1)
     step = np.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], axis=-1) / safe[..., None]  # -Hessian^-1 gradient
-    return peaks + np.where(solvable[..., None], step, 0)
+    return peaks.astype(np.float64) + np.where(solvable[..., None], step, 0.0)
 
 
 REFINEMENTS: Mapping[str, Callable[[Floats, npt.NDArray[np.int64]], Points]] = {

@@ -66,15 +66,14 @@ class HRNetPose(nn.Module):
             raise ValueError(f"HRNet variant {variant!r}: choose one of {', '.join(VARIANTS)}")
         self.variant = variant
         self.num_joints = num_joints
-        self.backbone = HighResolutionNetFeatures(
-            _timm_config(VARIANTS[variant]), feature_location="", out_indices=(1,)
-        )
+        config = _timm_config(VARIANTS[variant])
+        self.backbone = HighResolutionNetFeatures(config, feature_location="", out_indices=(1,))  # type: ignore[no-untyped-call]
         # timm's last module fuses to all four strides; pose networks keep the finest one.
         self.backbone.stage4[-1].fuse_layers = self.backbone.stage4[-1].fuse_layers[:1]
         self.final_layer = nn.Conv2d(VARIANTS[variant].width, num_joints, kernel_size=1)
         # As in the official code: a head that starts near zero, or the mean square error drowns the backbone's signal.
         nn.init.normal_(self.final_layer.weight, std=0.001)
-        nn.init.zeros_(self.final_layer.bias)
+        nn.init.zeros_(self.final_layer.get_parameter("bias"))
 
     def forward(self, images: Tensor) -> Tensor:
         """Heatmaps of joints.

@@ -1,9 +1,9 @@
 """What the tiny frozen models are trained on: endless frames and clips of the world, drawn from a seed.
 
 The corpus of the image-text encoder is biased on purpose, as web corpora are: 40 % of its frames are activities in
-their usual surroundings (rho 0.9, captioned by action, activity or both), 60 % are single actions anywhere. With the
-biased part alone such an encoder learns kitchens and no actions. All frames go through a JPEG round trip, because the
-demo's videos are compressed too.
+their usual surroundings (rho 0.9, captioned by action, activity or both), 60 % are single actions anywhere, some
+before a plain wall. With the biased part alone such an encoder learns kitchens and no actions. All frames go through a
+JPEG round trip, because the demo's videos are compressed too.
 """
 
 import io
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pipeline.demo.renderer import SIZE, pose_of, render_frame
+from pipeline.demo.renderer import SIZE, Mode, pose_of, render_frame
 from pipeline.demo.scripts import (
     ACTIONS,
     ACTIVITIES,
@@ -28,6 +28,8 @@ from pipeline.demo.scripts import (
 CORPUS = WorldConfig(rho_background=0.9, rho_distractor=0.9, rho_co_occurring=0.9)
 """The world of the corpus: its confounders are stronger than the demo's."""
 BIASED_SHARE = 0.4
+PLAIN_SHARE = 0.15
+"""Of the single actions, how many stand before a plain grey wall: else the probe's neutral frames would be foreign."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ def captioned_frame(rng: np.random.Generator) -> CaptionedFrame:
     frame = int(rng.integers(NUM_FRAMES))
     if rng.random() >= BIASED_SHARE:
         recording = _even_actions(recombined_recording(CORPUS, rng), rng)
-        return CaptionedFrame(_compressed(render_frame(recording, frame), rng), recording.action_at(frame))
+        mode: Mode = "neutral" if rng.random() < PLAIN_SHARE else "plain"
+        return CaptionedFrame(_compressed(render_frame(recording, frame, mode), rng), recording.action_at(frame))
     recording = activity_recording(CORPUS, rng, int(rng.integers(len(ACTIVITIES))))
     action, activity = recording.action_at(frame), str(recording.activity)
     caption = (action, activity, f"{activity}, {action}")[int(rng.integers(3))]

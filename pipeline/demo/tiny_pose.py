@@ -1,7 +1,7 @@
 """The demo's pose network: an HRNet of width 8 in the official format, trained on the rendered figure's true joints.
 
-Crops and heatmaps are made by `extract.pose`, so training sees exactly what extraction feeds in. A reader will ask about
-the weight of 20 on the peaks: heatmaps this small are nearly empty, and without it the network learns to say nothing.
+Crops and heatmaps are made by `extract.pose`, so training sees exactly what extraction feeds in. A reader will ask
+why peaks weigh 20 times as much: heatmaps this small are nearly empty, and without it the network learns silence.
 """
 
 from collections.abc import Callable

@@ -84,8 +84,6 @@ def write_video(path: Path, frames: npt.NDArray[np.uint8]) -> None:
     Raises:
         StorageError: the disk is full.
     """
-
-
     buffer = io.BytesIO()
     with av.open(buffer, mode="w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options=_ENCODING)

@@ -1,16 +1,24 @@
 """A tiny dataset, cache and configuration that the tests of training share."""
 
+import io
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
+from safetensors.torch import load_file
 
+from cache import fingerprint
 from cache.manifest import Dataset
+from cache.plan import Plan
+from cache.rows import ClipRows
 from cache.run import Run
+from cache.shard import write_shard
 from cache.store import FeatureStore
-from tests.toys import add_toy_frames, toy_cache, toy_dataset
+from tests.toys import PROVENANCE, toy_cache, toy_dataset, toy_fingerprint
 from train.config import AugmentConfig, OptimizerConfig, TrainConfig, VideoEncoderConfig
 from train.loop import train
 from train.models.cmdcl import CMDCLConfig
@@ -40,8 +48,35 @@ def write_toys(folder: Path, *, num_clips: int = 12) -> Dataset:
     """`folder/dataset` and `folder/cache`, with frames, visual prompts and text."""
     dataset = toy_dataset(num_clips)
     dataset.write(folder / "dataset")
-    add_toy_frames(toy_cache(folder / "cache", dataset))
+    add_frames(toy_cache(folder / "cache", dataset))
     return dataset
+
+
+def picture_rows(clip_id: str, *, num_frames: int = 8, height: int = 24, width: int = 32) -> ClipRows:
+    """Real JPEGs of smooth noise, a function of the clip's id alone, at the instants of its visual prompts."""
+    generator = np.random.default_rng([7, *clip_id.encode()])
+    jpegs = []
+    for coarse in generator.integers(0, 256, (num_frames, 3, 4, 3), dtype=np.uint8):
+        buffer = io.BytesIO()
+        Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=95)
+        jpegs.append(buffer.getvalue())
+    return ClipRows(
+        clip_id=clip_id,
+        fields={"jpeg": jpegs},
+        pts_seconds=np.arange(num_frames) / 8.0,
+        frame_index=np.arange(num_frames, dtype=np.int64),
+        provenance=PROVENANCE,
+    )
+
+
+def add_frames(cache: Path) -> None:
+    """Adds the `frames` stream to a cache that `toy_cache` made; shards that are there stay."""
+    mark = toy_fingerprint("frames")
+    fingerprint.ensure(cache / "frames", mark)
+    for number, clip_ids in Plan.load(cache).shards.items():
+        if not (cache / "frames" / f"shard-{number:05d}.json").exists():
+            rows = [picture_rows(clip_id) for clip_id in clip_ids]
+            write_shard(cache / "frames", number, "frames", rows, fingerprint=mark)
 
 
 def run_training(folder: Path, config: TrainConfig, *, name: str = "run", dataset: Dataset | None = None) -> Run:
@@ -59,8 +94,6 @@ def run_training(folder: Path, config: TrainConfig, *, name: str = "run", datase
 
 def weights_of(run: Run) -> Mapping[str, torch.Tensor]:
     """The tensors of the last checkpoint."""
-    from safetensors.torch import load_file
-
     (path,) = (run.path / "checkpoints").glob("last-*.safetensors")
     return load_file(path)
 

@@ -9,7 +9,7 @@ from train.classifier import GroupWiseLinear, LightQFormer
 def torch_decoder_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Weights of our first layer under the names of nn.TransformerDecoderLayer."""
     ours = {name.removeprefix("layers.0."): value for name, value in state.items()}
-    theirs = {}
+    theirs: dict[str, Tensor] = {}
     for ending in ("weight", "bias"):
         theirs |= {
             f"self_attn.in_proj_{ending}": ours[f"self_attention.qkv.{ending}"],

@@ -41,10 +41,9 @@ def hf_classifier() -> TimesformerForVideoClassification:
         intermediate_size=128,
         num_frames=4,
         hidden_dropout_prob=0.0,
-        num_labels=7,
     )
     torch.manual_seed(0)
-    model = TimesformerForVideoClassification(config).eval()
+    model = TimesformerForVideoClassification(config).train(False)
     for parameter in model.parameters():
         nn.init.normal_(parameter, std=0.2)
     return model
@@ -59,10 +58,10 @@ def weights(path: Path) -> WeightsFile:
 
 
 def facebook_state(model: TimesformerForVideoClassification) -> dict[str, Tensor]:
-    """The same weights under Facebook's names, written out by the table of methods.md."""
+    """The same weights under Facebook's names, by the inverse of our table."""
     theirs = model.timesformer.state_dict()
     state = {f"model.{ours}": theirs[name] for ours, name in hf_names(3).items()}
-    return state | {"model.head.weight": torch.zeros(7, 32), "model.head.bias": torch.zeros(7)}
+    return state | {"model.head.weight": torch.zeros(2, 32), "model.head.bias": torch.zeros(2)}
 
 
 def write_hf(path: Path, model: TimesformerForVideoClassification) -> None:
@@ -113,7 +112,7 @@ def test_more_frames_and_larger_frames_give_what_transformers_gives_with_its_own
     model = load_timesformer(larger, weights(tmp_path / "pytorch_model.bin")).eval()
     hf_config = copy.deepcopy(hf_classifier.config)
     hf_config.num_frames, hf_config.image_size = 8, 64
-    theirs = TimesformerModel(hf_config).eval()
+    theirs = TimesformerModel(hf_config).train(False)
     state = hf_classifier.timesformer.state_dict()
     state["embeddings.time_embeddings"] = state["embeddings.time_embeddings"].repeat_interleave(2, dim=1)
     positions = state["embeddings.position_embeddings"]

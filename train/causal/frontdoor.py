@@ -73,6 +73,11 @@ def _emphasise_chunk(visual: Tensor, text: Tensor, temperature: float) -> Tensor
     return (fine_scores(visual, text, temperature) * visual.float().unsqueeze(1)).sum(dim=2)
 
 
+def _recomputed(visual: Tensor, text: Tensor, temperature: float) -> Tensor:
+    """A chunk that keeps nothing for the backward pass but its inputs; nothing in it is random."""
+    return checkpoint(_emphasise_chunk, visual, text, temperature, use_reentrant=False, preserve_rng_state=False)
+
+
 def emphasise(visual: Tensor, text: Tensor, *, temperature: float, class_chunk: int) -> Tensor:
     """Per class, the frames averaged coordinate by coordinate under its fine-grained scores: v̂ of Eq. 7.
 
@@ -87,11 +92,8 @@ def emphasise(visual: Tensor, text: Tensor, *, temperature: float, class_chunk: 
     """
     with torch.autocast(visual.device.type, enabled=False):
         chunks = text.split(class_chunk, dim=1)
-        if torch.is_grad_enabled():
-            parts = [checkpoint(_emphasise_chunk, visual, chunk, temperature, use_reentrant=False) for chunk in chunks]
-        else:
-            parts = [_emphasise_chunk(visual, chunk, temperature) for chunk in chunks]
-        return torch.cat(parts, dim=1)
+        one_chunk = _recomputed if torch.is_grad_enabled() else _emphasise_chunk
+        return torch.cat([one_chunk(visual, chunk, temperature) for chunk in chunks], dim=1)
 
 
 class VisualIntervention(nn.Module):

@@ -22,7 +22,7 @@ def test_a_plain_video_is_described(tmp_path: Path) -> None:
     assert info.num_frames == info.nominal_num_frames == 60
     assert info.duration_seconds == pytest.approx(2.0)
     np.testing.assert_allclose(info.frame_seconds, np.arange(60) / 30, atol=1e-9)
-    assert not (info.has_edit_list or info.is_variable_rate or info.has_missing_pts)
+    assert not any((info.has_edit_list, info.is_variable_rate, info.has_missing_pts))
 
 
 def test_no_such_file_is_missing(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""CMDCL's TCI: invariants of methods.md, section 4."""
+"""CMDCL's TCI: invariants of the method specification."""
 
 import pytest
 import torch

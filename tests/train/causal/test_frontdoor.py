@@ -1,4 +1,4 @@
-"""CMDCL's temporal layers and VCI: invariants of methods.md, section 4."""
+"""CMDCL's temporal layers and VCI: invariants of the method specification."""
 
 import pytest
 import torch

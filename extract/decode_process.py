@@ -1,0 +1,239 @@
+"""What a decode process does: one video in, its clips out, ready for the models. It never sees a model.
+
+Everything that can run once per frame on a processor core runs here (decoding, JPEG, resizing), so that it scales with
+the number of processes. Pixels leave through shared buffers; two of them per process, so that the next clip is decoded
+while the parent still computes on the last one.
+"""
+
+import io
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from cache.encoder_spec import ImageEncoderSpec
+from cache.errors import FailureCode, VideoError
+from cache.rows import Failure, Provenance
+from extract.buffers import Buffer, bytes_needed
+from extract.config import DecodingConfig, FramesConfig
+from extract.video.decode import DecodedClip, decode_clips, instants_of_span
+from extract.video.probe import VideoInfo, probe, source_identity
+
+NUM_SLOTS = 2
+_CHROMA_420 = 2
+
+Images = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipSpan:
+    """A clip of a video; None means from the beginning, to the end."""
+
+    clip_id: str
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class VideoJob:
+    """Clips of one video and the streams to prepare them for."""
+
+    path: Path
+    spans: tuple[ClipSpan, ...]
+    streams: frozenset[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareSettings:
+    """What every job has in common."""
+
+    num_frames: int
+    decoding: DecodingConfig
+    frames: FramesConfig
+    encoder: ImageEncoderSpec | None
+    """Needed for visual prompts."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prepared:
+    """One clip as the models take it, or why there is none. U is the number of distinct frames.
+
+    Attributes:
+        image_of_instant: (F,) index of the distinct frame shown at each instant.
+        jpegs: U files, for the stream `frames`.
+        pixels: `images` (U, H, W, 3) as displayed, for `joints`; `inputs` (U, 3, S, S), for `visual_prompts`.
+    """
+
+    clip_id: str
+    failure: Failure | None = None
+    provenance: Provenance | None = None
+    pts_seconds: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0, np.float64))
+    frame_index: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    image_of_instant: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    jpegs: tuple[bytes, ...] = ()
+    pixels: Mapping[str, Images] = field(default_factory=dict)
+
+
+Prepare = Callable[[VideoJob, PrepareSettings], Iterator[Prepared]]
+
+
+def prepare_video(job: VideoJob, settings: PrepareSettings) -> Iterator[Prepared]:
+    """Decodes the clips of one video; yields every one of them once, failed ones with their reason."""
+    limits = settings.decoding
+    try:
+        info = probe(job.path, max_pixels=limits.max_pixels, min_decodable=limits.min_decodable)
+        size, sha256 = source_identity(job.path)
+    except VideoError as error:
+        yield from (failed(span.clip_id, error) for span in job.spans)
+        return
+    spans, requests = [], []
+    for span in job.spans:
+        try:
+            requests.append(instants_of_span(info, span.start_seconds, span.end_seconds, settings.num_frames))
+            spans.append(span)
+        except VideoError as error:
+            yield failed(span.clip_id, error)
+    for position, clip in decode_clips(job.path, info, requests, min_decodable=limits.min_decodable):
+        span = spans[position]
+        if isinstance(clip, VideoError):
+            yield failed(span.clip_id, clip)
+        else:
+            yield _prepare_clip(span, clip, _provenance(info, clip, size, sha256), job.streams, settings)
+
+
+def failed(clip_id: str, error: VideoError) -> Prepared:
+    """The result of a clip that cannot be read."""
+    return Prepared(clip_id=clip_id, failure=Failure(code=error.code, message=error.message))
+
+
+def encode_jpeg(image: Images, config: FramesConfig) -> bytes:
+    """A JPEG of an (H, W, 3) image, its short side reduced to `config.short_side`."""
+    picture = Image.fromarray(image)
+    scale = config.short_side / min(picture.size)
+    if scale < 1:
+        width, height = (max(1, round(side * scale)) for side in picture.size)
+        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+    file = io.BytesIO()
+    picture.save(file, "JPEG", quality=config.quality, subsampling=_CHROMA_420)
+    return file.getvalue()
+
+
+def run(connection: Connection, settings: PrepareSettings, prepare: Prepare) -> None:
+    """The process: takes jobs from the connection until it is told to stop or the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    mailbox = _Mailbox(connection)
+    try:
+        while (job := mailbox.next_job()) is not None:
+            try:
+                for clip in prepare(job, settings):
+                    mailbox.send(clip)
+            except MemoryError as error:
+                message = f"one clip does not fit into memory ({error})"
+                connection.send(("failed", Failure(code=FailureCode.OUT_OF_MEMORY, message=message)))
+            connection.send(("done",))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return
+
+
+class _Mailbox:
+    """This process's end of the connection: jobs, and buffers that are lent and given back."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._jobs: deque[VideoJob | None] = deque()
+        self._free = deque(range(NUM_SLOTS))
+        self._buffers: dict[int, Buffer] = {}
+
+    def next_job(self) -> VideoJob | None:
+        while not self._jobs:
+            self._receive()
+        return self._jobs.popleft()
+
+    def send(self, clip: Prepared) -> None:
+        shapes = {name: array.shape for name, array in clip.pixels.items()}
+        if not shapes:
+            self._connection.send(("clip", clip, None, {}))
+            return
+        while not self._free:
+            self._receive()
+        slot = self._free.popleft()
+        self._grow(slot, bytes_needed(shapes))
+        for name, target in self._buffers[slot].arrays(shapes).items():
+            target[...] = clip.pixels[name]
+        light = Prepared(**{**vars(clip), "pixels": {}})
+        self._connection.send(("clip", light, slot, shapes))
+
+    def _grow(self, slot: int, num_bytes: int) -> None:
+        before = self._buffers.get(slot)
+        if before is not None and before.num_bytes >= num_bytes:
+            return
+        self._connection.send(("grow", slot, num_bytes))
+        while self._buffers.get(slot) is before:
+            self._receive()
+        if before is not None:
+            before.close()
+
+    def _receive(self) -> None:
+        kind, *content = self._connection.recv()
+        if kind == "job":
+            self._jobs.append(content[0])
+        elif kind == "free":
+            self._free.append(content[0])
+        elif kind == "buffer":
+            slot, path = content
+            self._buffers[slot] = Buffer.open(path)
+
+
+def _prepare_clip(
+    span: ClipSpan,
+    clip: DecodedClip,
+    provenance: Provenance,
+    streams: frozenset[str],
+    settings: PrepareSettings,
+) -> Prepared:
+    pixels: dict[str, Images] = {}
+    if "joints" in streams:
+        pixels["images"] = clip.images
+    if "visual_prompts" in streams:
+        assert settings.encoder is not None
+        pixels["inputs"] = _encoder_inputs(clip.images, settings.encoder)
+    jpegs = (encode_jpeg(image, settings.frames) for image in clip.images) if "frames" in streams else ()
+    return Prepared(
+        clip_id=span.clip_id,
+        provenance=provenance,
+        pts_seconds=clip.pts_seconds,
+        frame_index=clip.frame_index,
+        image_of_instant=clip.image_of_instant,
+        jpegs=tuple(jpegs),
+        pixels=pixels,
+    )
+
+
+def _encoder_inputs(images: Images, spec: ImageEncoderSpec) -> Images:
+    import torch
+
+    from extract.image_encoder import preprocess
+
+    torch.set_num_threads(1)
+    inputs: Any = preprocess(images, spec)
+    return inputs.numpy()
+
+
+def _provenance(info: VideoInfo, clip: DecodedClip, size: int, sha256: str) -> Provenance:
+    return Provenance(
+        source_size=size,
+        source_sha256=sha256,
+        decoder=clip.decoder,
+        height=clip.height,
+        width=clip.width,
+        nominal_num_frames=clip.nominal_num_frames,
+        decoded_num_frames=clip.decoded_num_frames,
+        num_distinct_frames=clip.num_distinct_frames,
+    )

@@ -1,0 +1,50 @@
+import pytest
+import torch
+from torch import nn
+
+from train.config import OptimizerConfig
+from train.optimizer import build_optimizer, learning_rate_at, set_learning_rate
+
+
+def rates(config: OptimizerConfig, num_steps: int = 100, steps_per_epoch: int = 10) -> list[float]:
+    return [
+        learning_rate_at(step, num_steps=num_steps, steps_per_epoch=steps_per_epoch, config=config)
+        for step in range(num_steps + 1)
+    ]
+
+
+def test_cosine_starts_at_the_peak_passes_half_in_the_middle_and_ends_at_zero() -> None:
+    found = rates(OptimizerConfig(learning_rate=2.0))
+    assert found[0] == 2.0
+    assert found[50] == pytest.approx(1.0)
+    assert found[100] == pytest.approx(0.0)
+    assert found == sorted(found, reverse=True)
+
+
+def test_cosine_equals_the_scheduler_of_torch() -> None:
+    parameter = nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.SGD([parameter], lr=0.3)
+    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=100)
+    expected = []
+    for _ in range(100):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates(OptimizerConfig(learning_rate=0.3))[:100] == pytest.approx(expected)
+
+
+def test_warm_up_grows_linearly_and_then_hands_over_at_the_peak() -> None:
+    found = rates(OptimizerConfig(learning_rate=1.0, warmup_epochs=2.0))
+    assert found[:20] == pytest.approx([(step + 1) / 20 for step in range(20)])
+    assert found[20] == 1.0
+    assert rates(OptimizerConfig(learning_rate=1.0, schedule="constant"))[99] == 1.0
+
+
+def test_parameters_that_are_not_trained_are_left_out() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    model[0].requires_grad_(False)
+    optimizer = build_optimizer(model, OptimizerConfig(name="adamw", weight_decay=0.1))
+    assert isinstance(optimizer, torch.optim.AdamW)
+    assert len(optimizer.param_groups[0]["params"]) == 2
+    set_learning_rate(optimizer, 0.25)
+    assert optimizer.param_groups[0]["lr"] == 0.25
