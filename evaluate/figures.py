@@ -1,10 +1,10 @@
 """Figures as inline SVG: learning curves, bars per class, test splits compared, a confusion matrix.
 
 No pyplot and no global state: a `Figure` and its SVG canvas each time, under one fixed style. The decision to question:
-ink, grid and panel are drawn in sentinel colours that become `currentColor`, so that one SVG follows the page from light
-to dark and to paper; text stays text in the page's own font, to be searched and read at any size. Equal input gives
-equal bytes: the hash salt is fixed and no date is written. Colours are Okabe and Ito's, told apart by the colour-blind,
-and every series has its own marker too.
+ink, grid and panel are drawn in sentinel colours that become `currentColor`, so that one SVG follows the page from
+light to dark and to paper; text stays text in the page's own font, to be searched and read at any size. Equal input
+gives equal bytes: the hash salt is fixed and no date is written. Colours are Okabe and Ito's, which the colour-blind
+can tell apart, and every series has its own marker too.
 """
 
 import io
@@ -20,6 +20,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 
 _INK, _GRID = "#010203", "#010204"
 _SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#7f7f7f")
@@ -168,7 +169,6 @@ def confusion(matrix: npt.NDArray[np.int64], class_names: Sequence[str]) -> str:
         raise ValueError(f"a confusion matrix of {num_classes} classes cannot have shape {matrix.shape}")
     totals = matrix.sum(axis=1, keepdims=True)
     shares = np.divide(100.0 * matrix, totals, out=np.zeros(matrix.shape), where=totals > 0)
-    labelled = num_classes <= 48
     with mpl.rc_context(_STYLE):
         figure, axes = _new(_WIDTH if num_classes > 6 else 4.0)
         _cells(axes, shares)
@@ -179,26 +179,22 @@ def confusion(matrix: npt.NDArray[np.int64], class_names: Sequence[str]) -> str:
                     column, row, f"{share:.0f}", ha="center", va="center", fontsize=8,
                     color="white" if share > 55 else _INK,
                 )  # fmt: skip
-        ticks = np.arange(num_classes) if labelled else []
+        names = [_short(name, 22) for name in class_names] if num_classes <= 48 else []
         size = 9 if num_classes <= 16 else 5.5
-        axes.set_xticks(ticks, [_short(n, 22) for n in class_names] if labelled else [], rotation=90, fontsize=size)
-        axes.set_yticks(ticks, [_short(n, 22) for n in class_names] if labelled else [], fontsize=size)
+        axes.set_xticks(np.arange(len(names)), names, rotation=90, fontsize=size)
+        axes.set_yticks(np.arange(len(names)), names, fontsize=size)
         axes.tick_params(length=0)
-        axes.set(
-            xlabel="predicted class", ylabel="target class", xlim=(-0.5, num_classes - 0.5), ylim=(num_classes - 0.5, -0.5)
-        )
+        axes.set(xlabel="predicted class", ylabel="target class")
+        axes.set(xlim=(-0.5, num_classes - 0.5), ylim=(num_classes - 0.5, -0.5))
         return _svg(figure)
 
 
 def _cells(axes: Axes, shares: npt.NDArray[np.float64]) -> None:
     """One rectangle per nonzero cell: sharp at any size, and nothing at all where there is nothing."""
-    rows, columns = np.nonzero(shares)
-    for row, column in zip(rows, columns, strict=True):
-        axes.add_patch(
-            mpl.patches.Rectangle(
-                (column - 0.5, row - 0.5), 1, 1, facecolor=_SERIES[0], alpha=float(shares[row, column] / 100), linewidth=0
-            )
-        )
+    for row, column in zip(*np.nonzero(shares), strict=True):
+        strength = float(shares[row, column] / 100)
+        corner = (column - 0.5, row - 0.5)
+        axes.add_patch(Rectangle(corner, 1, 1, facecolor=_SERIES[0], alpha=strength, linewidth=0))
     axes.set_aspect("equal")
     for spine in axes.spines.values():
         spine.set_visible(True)
@@ -250,7 +246,8 @@ def _svg(figure: Figure) -> str:
     with warnings.catch_warnings():
         # Text stays text: the reader's font draws it, whatever the font that measures it lacks.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        FigureCanvasSVG(figure).print_svg(buffer, metadata=nothing)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*|<!--.*?-->\s*", "", text, flags=re.DOTALL)
@@ -258,5 +255,5 @@ def _svg(figure: Figure) -> str:
     text = re.sub(r'<style type="text/css">.*?</style>', "", text, flags=re.DOTALL)
     text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
     text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
-    text = re.sub(r"font: ([\d.]+px) [^;\"]*", r"font: \1 system-ui, 'DejaVu Sans', sans-serif", text)
+    text = text.replace("font-family: 'DejaVu Sans'", "font-family: inherit")
     return text.replace(_GRID, "currentColor; stroke-opacity: 0.18").replace(_INK, "currentColor").strip()

@@ -24,7 +24,7 @@ from cache.rows import Failure, Provenance
 from extract.buffers import Buffer, bytes_needed
 from extract.config import DecodingConfig, FramesConfig
 from extract.video.decode import DecodedClip, decode_clips, instants_of_span
-from extract.video.probe import VideoInfo, probe, source_identity
+from extract.video.probe import probe, source_identity
 
 NUM_SLOTS = 2
 _CHROMA_420 = 2
@@ -105,7 +105,7 @@ def prepare_video(job: VideoJob, settings: PrepareSettings) -> Iterator[Prepared
         if isinstance(clip, VideoError):
             yield failed(span.clip_id, clip)
         else:
-            yield _prepare_clip(span, clip, _provenance(info, clip, size, sha256), job.streams, settings)
+            yield _prepare_clip(span, clip, _provenance(clip, size, sha256), job.streams, settings)
 
 
 def failed(clip_id: str, error: VideoError) -> Prepared:
@@ -128,8 +128,11 @@ def encode_jpeg(image: Images, config: FramesConfig) -> bytes:
 def run(connection: Connection, settings: PrepareSettings, prepare: Prepare) -> None:
     """The process: takes jobs from the connection until it is told to stop or the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    if settings.encoder is not None:
+        _load_preprocessing()
     mailbox = _Mailbox(connection)
     try:
+        connection.send(("ready",))
         while (job := mailbox.next_job()) is not None:
             try:
                 for clip in prepare(job, settings):
@@ -216,17 +219,23 @@ def _prepare_clip(
     )
 
 
-def _encoder_inputs(images: Images, spec: ImageEncoderSpec) -> Images:
+def _load_preprocessing() -> None:
+    """Imports now what takes seconds to import, so that no video's clock runs meanwhile."""
     import torch
 
-    from extract.image_encoder import preprocess
+    import extract.image_encoder  # noqa: F401
 
     torch.set_num_threads(1)
+
+
+def _encoder_inputs(images: Images, spec: ImageEncoderSpec) -> Images:
+    from extract.image_encoder import preprocess
+
     inputs: Any = preprocess(images, spec)
     return inputs.numpy()
 
 
-def _provenance(info: VideoInfo, clip: DecodedClip, size: int, sha256: str) -> Provenance:
+def _provenance(clip: DecodedClip, size: int, sha256: str) -> Provenance:
     return Provenance(
         source_size=size,
         source_sha256=sha256,

@@ -15,7 +15,7 @@ from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Any, Self
 
-from cache.errors import FailureCode
+from cache.errors import DeconfoundError, FailureCode
 from cache.rows import Failure
 from extract import decode_process
 from extract.buffers import Buffer
@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 _QUEUED_JOBS = 2  # one at work and one waiting, so that a process never idles while the parent computes
 _LONGEST_WAIT_SECONDS = 5.0
+_ADVICE = "its own message stands above. A script that extracts must run under `if __name__ == '__main__':`"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -47,11 +48,12 @@ class _Process:
     lent: set[int] = field(default_factory=set)
     active_at: float = field(default_factory=time.monotonic)
     num_started: int = 0
+    is_ready: bool = False
     is_alive: bool = True
 
     def remaining_seconds(self, timeout: float) -> float:
-        """Until its deadline; infinite while it owes nothing or waits for us to release a buffer."""
-        if not self.jobs or len(self.lent) == NUM_SLOTS:
+        """Until its deadline; infinite while it starts, owes nothing, or waits for us to release a buffer."""
+        if not self.is_ready or not self.jobs or len(self.lent) == NUM_SLOTS:
             return float("inf")
         return self.active_at + timeout - time.monotonic()
 
@@ -91,6 +93,9 @@ class DecodePool:
         self._processes: list[_Process] = []
 
     def __enter__(self) -> Self:
+        for _ in range(self._num_workers):
+            if not self._start_process():
+                break
         return self
 
     def __exit__(
@@ -101,9 +106,6 @@ class DecodePool:
         self._processes.clear()
 
     def __iter__(self) -> Iterator[Delivery]:
-        for _ in range(self._num_workers):
-            if not self._start_process():
-                break
         while busy := [process for process in self._processes if process.jobs]:
             soonest = min(process.remaining_seconds(self._timeout) for process in busy)
             pause = min(max(soonest, 0.0), _LONGEST_WAIT_SECONDS)
@@ -150,9 +152,13 @@ class DecodePool:
         try:
             kind, *content = process.connection.recv()
         except (EOFError, ConnectionResetError):
-            yield from self._give_up(process, _death_failure(process))
+            failure = _death_failure(process)
+            if not process.is_ready:
+                raise DeconfoundError(f"{failure.message} before it could start; {_ADVICE}") from None
+            yield from self._give_up(process, failure)
             return
         process.active_at = time.monotonic()
+        process.is_ready = True
         if kind == "clip":
             yield self._deliver(process, *content)
         elif kind == "grow":
@@ -163,7 +169,7 @@ class DecodePool:
             process.send("buffer", slot, process.buffers[slot].path)
         elif kind == "failed":
             yield from _undelivered(process, content[0])
-        else:
+        elif kind == "done":
             self._finish_job(process)
 
     def _deliver(

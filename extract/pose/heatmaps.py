@@ -52,7 +52,7 @@ def decode_joints(heatmaps: Floats, boxes: npt.ArrayLike, *, codec: str, stride:
 
 def find_peaks(heatmaps: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
     """The first maximum of each map in row-major order: (m, J, 2) x y, and its value (m, J)."""
-    flat = heatmaps.reshape(*heatmaps.shape[:2], -1)
+    flat = heatmaps.reshape(*heatmaps.shape[:2], heatmaps.shape[2] * heatmaps.shape[3])
     index = flat.argmax(axis=-1)
     score = np.take_along_axis(flat, index[..., None], axis=-1)[..., 0]
     rows, columns = np.divmod(index, heatmaps.shape[-1])

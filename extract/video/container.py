@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -58,7 +59,7 @@ def open_container(path: Path) -> Iterator[av.container.InputContainer]:
         source = absolute if is_utf8 else stack.enter_context(path.open("rb"))
         options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
         try:
-            container = stack.enter_context(av.open(source, container_options=options, metadata_errors="replace"))
+            container: Any = stack.enter_context(av.open(source, container_options=options, metadata_errors="replace"))
         except (av.error.FFmpegError, ValueError) as error:
             raise _unreadable(path, error) from error
         yield container
@@ -73,8 +74,8 @@ def video_stream(container: av.container.InputContainer) -> av.video.stream.Vide
     covers = av.stream.Disposition.attached_pic
     streams = [stream for stream in container.streams.video if not stream.disposition & covers]
     if not streams:
-        kinds = sorted({stream.type for stream in container.streams}) or ["nothing"]
-        raise VideoError(FailureCode.NO_VIDEO_STREAM, f"the container holds {', '.join(kinds)} and no video")
+        kinds: list[str] = sorted({stream.type for stream in container.streams})
+        raise VideoError(FailureCode.NO_VIDEO_STREAM, f"the container holds {', '.join(kinds) or 'nothing'}, no video")
     best = container.streams.best("video")
     stream = best if best in streams else streams[0]
     if stream.codec_context is None:
@@ -127,10 +128,16 @@ def _first_of(*candidates: npt.NDArray[np.int64] | None) -> npt.NDArray[np.int64
     return next((ticks for ticks in candidates if ticks is not None), np.empty(0, np.int64))
 
 
+def ticks_to_seconds(stream: av.video.stream.VideoStream) -> Fraction:
+    """Length of one tick of the stream's clock."""
+    assert stream.time_base is not None  # every demuxer sets it
+    return stream.time_base
+
+
 def header_seconds(stream: av.video.stream.VideoStream) -> float | None:
     """Length of the video stream as its header states it, None if it does not."""
     if stream.duration:
-        return float(stream.duration * stream.time_base)
+        return float(stream.duration * ticks_to_seconds(stream))
     clock = _CLOCK.match(stream.metadata.get("DURATION", "")[:15])
     if clock:
         hours, minutes, seconds = clock.groups()

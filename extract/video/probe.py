@@ -142,11 +142,12 @@ def _describe(
     header: float | None,
     frame: av.VideoFrame,
 ) -> VideoInfo:
+    tick = containers.ticks_to_seconds(stream)
     rate = stream.average_rate or stream.guessed_rate or Fraction(25)
     rotation = int(frame.rotation) % 360
     upright = rotation % 180 == 0
-    seconds = _frame_seconds(table, stream.time_base, rate)
-    last = float(table.last_duration * stream.time_base) if table.has_pts else 0.0
+    seconds = _frame_seconds(table, tick, rate)
+    last = float(table.last_duration * tick) if table.has_pts else 0.0
     return VideoInfo(
         container=container.format.name,
         codec=stream.codec_context.codec.canonical_name,
@@ -165,7 +166,7 @@ def _describe(
         has_missing_pts=not table.has_pts,
         is_interlaced=bool(frame.interlaced_frame),
         start_pts=int(table.ticks[0]) if table.has_pts else 0,
-        time_base=stream.time_base,
+        time_base=tick,
         frame_seconds=seconds,
     )
 

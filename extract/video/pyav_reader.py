@@ -183,7 +183,9 @@ def _index_at(info: VideoInfo, seconds: float) -> int:
     return max(0, int(np.searchsorted(info.frame_seconds, seconds + half_tick, side="right")) - 1)
 
 
-def _packets(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> Iterator[av.Packet | None]:
+def _packets(
+    container: av.container.InputContainer, stream: av.video.stream.VideoStream
+) -> Iterator["av.Packet[av.video.stream.VideoStream] | None"]:
     """Packets up to the end or to where the container breaks off, then None, which drains the decoder."""
     try:
         for packet in container.demux(stream):

@@ -83,8 +83,8 @@ def video_encoder_card(accuracy: float) -> ModelCard:
     return _card(
         "timesformer_p8_tiny: video encoder",
         """A TimeSformer under the names of Facebook's checkpoints, without head: 64 px, patch 8, 96 wide, 3 deep, 8
-frames. Trained to name the action of each frame in random action sequences anywhere: the demo's stand-in for Kinetics. It has
-seen no activity, no script and no confounder.
+frames. Trained to name the action of each frame in random action sequences anywhere: the demo's stand-in for Kinetics.
+It has seen no activity, no script and no confounder.
 """,
         [("accuracy per frame on new clips, sixteen actions", accuracy, MIN_FRAME_ACCURACY)],
     )

@@ -1,6 +1,6 @@
 """Makes the controlled world on disk: real .mp4 files and a dataset folder, as any other data set.
 
-    FOLDER/world.json          the settings; a folder made with others is refused
+    FOLDER/world.json          the settings (but for counts); a folder made with others is refused
     FOLDER/videos/<split>/<number>.mp4
     FOLDER/dataset/            dataset.json and clips.jsonl
 
@@ -49,12 +49,15 @@ ATOMIC = Task(name="atomic", kind="multi", class_names=ACTIONS, prompts=ACTIONS)
 _ENCODING = {"preset": "ultrafast", "crf": "18", "threads": "1"}
 
 
-def make_world(folder: Path, config: WorldConfig, *, workers: int = 2) -> Dataset:
+def make_world(folder: Path, config: WorldConfig, *, name: str = "dataset", workers: int = 2) -> Dataset:
     """Writes the videos that are missing and the manifest.
+
+    A world of fewer videos is the beginning of a larger one: both can stand in one folder, with a manifest each.
 
     Args:
         folder: where the world stands or shall stand.
         config: its settings.
+        name: folder of the manifest, inside `folder`.
         workers: processes that render and encode.
 
     Raises:
@@ -69,7 +72,7 @@ def make_world(folder: Path, config: WorldConfig, *, workers: int = 2) -> Datase
         logger.info("rendering %d of %d videos into %s", len(missing), len(jobs), root)
         _write_videos(root, config, missing, workers)
     dataset = _manifest(root, config, jobs)
-    dataset.write(folder / "dataset")
+    dataset.write(folder / name)
     return dataset
 
 
@@ -97,6 +100,7 @@ def write_video(path: Path, frames: npt.NDArray[np.uint8]) -> None:
 
 def _claim(folder: Path, config: WorldConfig) -> None:
     settings: dict[str, Any] = dataclasses.asdict(config)
+    settings = {key: value for key, value in settings.items() if not key.startswith("num_")}
     if atomic.create_bytes(folder / "world.json", atomic.encode_json(settings)):
         return
     stored = atomic.read_json(folder / "world.json")

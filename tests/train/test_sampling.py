@@ -20,9 +20,7 @@ def test_centres_are_those_counted_by_hand(num_cached: int, num_frames: int, exp
 
 @pytest.mark.parametrize(("num_cached", "num_frames"), [(64, 16), (10, 4), (7, 7), (5, 3)])
 def test_draws_reach_every_instant_of_their_own_segment_and_no_other(num_cached: int, num_frames: int) -> None:
-    seen = np.array(
-        [segment_draws(num_cached, num_frames, clip_generator(0, epoch, 0)) for epoch in range(400)]
-    )
+    seen = np.array([segment_draws(num_cached, num_frames, clip_generator(0, epoch, 0)) for epoch in range(400)])
     assert (np.diff(seen, axis=1) > 0).all()
     reached = [sorted(set(column)) for column in seen.T.tolist()]
     assert [instant for segment in reached for instant in segment] == list(range(num_cached))

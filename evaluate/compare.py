@@ -1,0 +1,107 @@
+"""Two models on the same clips: how much the second gains, and whether that could be chance.
+
+The decision to question: runs are compared only where clips, their order, targets and classes are identical. Aligning
+whatever happens to overlap would compare two test sets.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cache.errors import ConfigError
+from cache.predictions import Predictions
+from evaluate.metrics import resampled_card, top_k_hits
+from evaluate.uncertainty import Interval, Resamples, mcnemar, paired_differences
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Second minus first.
+
+    Attributes:
+        first: run name.
+        second: run name.
+        differences: metric -> difference with its interval, over the same resamples.
+        only_first_right: clips that only the first gets right (single label, else None).
+        only_second_right: the reverse.
+        p_value: of the exact McNemar test on them.
+    """
+
+    first: str
+    second: str
+    differences: dict[str, Interval]
+    only_first_right: int | None = None
+    only_second_right: int | None = None
+    p_value: float | None = None
+
+
+def why_not_comparable(first: Predictions, second: Predictions) -> str:
+    """What keeps two sets of predictions from being compared clip by clip; empty where nothing does."""
+    if (first.kind, first.class_names) != (second.kind, second.class_names):
+        counts = f"{len(first.class_names)} of {first.task!r} and {len(second.class_names)} of {second.task!r}"
+        return f"different classes: {counts}"
+    if first.clip_ids != second.clip_ids:
+        apart = set(first.clip_ids) ^ set(second.clip_ids)
+        return f"different clips: {len(apart)} are in one alone" if apart else "the same clips in another order"
+    if not np.array_equal(first.targets, second.targets):
+        return "different targets for the same clips"
+    return ""
+
+
+def compare(
+    first: Predictions,
+    second: Predictions,
+    *,
+    cluster: str | None = None,
+    num_resamples: int = 1000,
+    seed: int = 0,
+) -> Comparison:
+    """Paired bootstrap of every metric, and McNemar's test for a single-label task.
+
+    Args:
+        first: the reference.
+        second: the challenger, on the same clips.
+        cluster: a group (a subject) whose clips are resampled together.
+        num_resamples: of the bootstrap.
+        seed: of the bootstrap.
+
+    Raises:
+        ConfigError: clips, targets or classes differ, or the group is unknown.
+    """
+    reason = why_not_comparable(first, second)
+    if reason:
+        raise ConfigError(f"cannot compare {first!r} with {second!r}: {reason}; predict both on the same split")
+    resamples = resamples_of(first, cluster=cluster, num_resamples=num_resamples, seed=seed)
+    differences = paired_differences(resampled_card(first), resampled_card(second), resamples)
+    return Comparison(
+        first=first.run_name, second=second.run_name, differences=differences, **_discordance(first, second)
+    )
+
+
+def resamples_of(predictions: Predictions, *, cluster: str | None, num_resamples: int, seed: int) -> Resamples:
+    """What to draw from these predictions: clips, or the clips of one group together.
+
+    Raises:
+        ConfigError: the predictions do not know the group.
+    """
+    if cluster is not None and cluster not in predictions.groups:
+        raise ConfigError(
+            f"cannot resample by {cluster!r}: {predictions!r} knows the groups {sorted(predictions.groups)}"
+        )
+    clusters: list[tuple[str, str]] | None = None
+    if cluster is not None:  # a clip of unknown group stands alone
+        values = zip(predictions.groups[cluster], predictions.clip_ids, strict=True)
+        clusters = [("known", value) if value else ("alone", clip_id) for value, clip_id in values]
+    return Resamples(num_clips=len(predictions.clip_ids), clusters=clusters, count=num_resamples, seed=seed)
+
+
+def _discordance(first: Predictions, second: Predictions) -> dict[str, float | int]:
+    """The counts and p-value of McNemar's test; a clip whose first place is tied counts as wrong."""
+    if first.kind != "single":
+        return {}
+    hits = [top_k_hits(item.logits, item.targets, 1) == 1.0 for item in (first, second)]
+    return {
+        "only_first_right": int(np.count_nonzero(hits[0] & ~hits[1])),
+        "only_second_right": int(np.count_nonzero(hits[1] & ~hits[0])),
+        "p_value": mcnemar(hits[0], hits[1]),
+    }

@@ -1,0 +1,76 @@
+"""The figures that the three papers print, to stand beside a run of the same dataset, method and metric.
+
+`paper_results.csv` holds every figure of the papers' tables (accuracies and mAP in percent); figures marked "secondary
+summary" were not read in the paper itself. The decision to question: only rows of the full method are offered, those
+whose settings are the headline ones. A row of an ablation differs from a run in more than a table can say.
+"""
+
+import csv
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from cache.manifest import TaskKind
+
+_FILE = Path(__file__).parent / "paper_results.csv"
+_HEADLINE_SETTINGS = {"vlm", "pretraining", "pretrimmed", "frames"}
+_METRICS = {
+    "single": {"acc1": ("acc1",), "acc5": ("acc5",), "mean_class_acc": ("mean_class_accuracy",)},
+    # No paper says which average its mAP is, so that both stand beside it.
+    "multi": {"map": ("map_macro", "map_micro")},
+}
+_ALIASES = {"smarthome": "toyotasmarthome", "toyota": "toyotasmarthome"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperResult:
+    """One printed figure; `metric` is the paper's word, `settings` are the switches or inputs of its row."""
+
+    paper: str
+    table: str
+    dataset: str
+    method: str
+    metric: str
+    value: float
+    settings: str
+    source: str
+
+    def metrics(self, kind: TaskKind) -> tuple[str, ...]:
+        """The metrics of ours that this figure may be compared with, for a task of that kind."""
+        return _METRICS[kind].get(self.metric, ())
+
+
+@cache
+def paper_results() -> tuple[PaperResult, ...]:
+    """All rows of `paper_results.csv`."""
+    with _FILE.open(encoding="utf-8", newline="") as file:
+        return tuple(PaperResult(**{**row, "value": float(row["value"])}) for row in csv.DictReader(file))
+
+
+def published(*, dataset: str, protocol: str, task: str, method: str, kind: TaskKind) -> tuple[PaperResult, ...]:
+    """What the papers print for the full method on this dataset, without repetitions.
+
+    Args:
+        dataset: its name in the manifest; the protocol or the task may carry the benchmark's name too (Gym99).
+        protocol: of the run.
+        task: of the run.
+        method: "cmdcl", "pcmci" or "pevl"; a backbone in the paper's row ("PeVL ViT-B/16") is kept in the row.
+        kind: accuracies belong to single-label tasks, mAP to multi-label ones.
+    """
+    benchmarks = {_ALIASES.get(slug, slug) for slug in map(_slug, (dataset, protocol, task))} - {""}
+    found: dict[tuple[str, float], PaperResult] = {}
+    for row in paper_results():
+        same_method = _slug(row.method.split(" ")[0]) == _slug(method) and _is_full(row)
+        if same_method and _slug(row.dataset) in benchmarks and row.metrics(kind):
+            found.setdefault((row.metric, row.value), row)
+    return tuple(found.values())
+
+
+def _is_full(row: PaperResult) -> bool:
+    names = {setting.split("=")[0] for setting in row.settings.split("; ") if setting}
+    return names <= _HEADLINE_SETTINGS and "," not in row.method and not row.table.startswith("fig")
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())

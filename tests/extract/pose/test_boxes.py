@@ -1,0 +1,106 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cache.errors import ConfigError, FailureCode, VideoError
+from cache.manifest import Clip
+from extract.config import PoseConfig
+from extract.pose.boxes import Boxes, boxes_for
+
+CLIP = Clip(id="one", video="one.mp4")
+
+
+def from_file(path: Path, entries: list[Any], frame_index: list[int], clip: Clip = CLIP) -> Boxes:
+    path.write_text("\n".join(entry if isinstance(entry, str) else json.dumps(entry) for entry in entries) + "\n")
+    config = PoseConfig(boxes="file", boxes_file=str(path))
+    return boxes_for(config, clip, len(frame_index), 100, 200, np.array(frame_index, np.int64))
+
+
+def test_the_whole_frame_is_one_box_per_frame() -> None:
+    boxes = boxes_for(PoseConfig(boxes="whole_frame"), CLIP, 3, 100, 200, np.arange(3))
+    assert boxes.xyxy.tolist() == [[0, 0, 200, 100]] * 3
+    assert boxes.source.tolist() == [2, 2, 2]
+    assert boxes.valid.tolist() == [1, 1, 1]
+
+
+def test_no_source_is_an_error_and_not_the_whole_frame() -> None:
+    with pytest.raises(ConfigError, match="whole_frame"):
+        boxes_for(PoseConfig(), CLIP, 1, 100, 200, np.arange(1))
+
+
+def test_frames_with_nobody_stay_in_their_places(tmp_path: Path) -> None:
+    entry = {"clip": "one", "boxes": [[1, 2, 30, 40, 0.9], None, [5, 6, 70, 80, 0.5]]}
+    boxes = from_file(tmp_path / "boxes.jsonl", [entry], [0, 1, 1, 2])
+    assert boxes.source.tolist() == [1, 0, 0, 1]
+    assert boxes.valid.tolist() == [1, 0, 0, 1]
+    assert boxes.track_id.tolist() == [0, -1, -1, 0]
+    assert boxes.score.tolist() == pytest.approx([0.9, 0, 0, 0.5])
+    assert boxes.xyxy[[0, 3]].tolist() == [[1, 2, 30, 40], [5, 6, 70, 80]]
+    assert np.isnan(boxes.xyxy[1:3]).all()
+
+
+def test_a_sparse_file_is_interpolated_over_short_gaps_only(tmp_path: Path) -> None:
+    entry = {
+        "clip": "one",
+        "frame_index": [10, 20, 40, 44],
+        "boxes": [[0, 0, 10, 10, 1.0], [10, 20, 30, 40, 0.5], [0, 0, 9, 9, 1.0], None],
+    }
+    boxes = from_file(tmp_path / "boxes.jsonl", [entry], [9, 10, 15, 20, 30, 40, 42, 44, 50])
+    assert boxes.source.tolist() == [0, 1, 4, 1, 0, 1, 0, 0, 0]
+    assert boxes.valid.tolist() == [0, 1, 2, 1, 0, 1, 0, 0, 0]
+    assert boxes.xyxy[2].tolist() == [5, 10, 20, 25]
+    assert boxes.score[2] == pytest.approx(0.75)
+
+
+def test_a_clip_that_the_file_does_not_know_fails(tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match="no line for the clip 'one'") as caught:
+        from_file(tmp_path / "boxes.jsonl", [{"clip": "two", "boxes": []}], [0])
+    assert caught.value.code is FailureCode.NO_BOXES
+
+
+def test_a_dense_file_that_ends_before_the_clip_fails(tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match="lists 1 frames"):
+        from_file(tmp_path / "boxes.jsonl", [{"clip": "one", "boxes": [None]}], [0, 1])
+
+
+def test_boxes_of_another_resolution_fail(tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match="outside of its 200 x 100 frame"):
+        from_file(tmp_path / "boxes.jsonl", [{"clip": "one", "boxes": [[900, 10, 950, 60, 1.0]]}], [0])
+
+
+def test_a_clip_with_nobody_at_all_is_no_error(tmp_path: Path) -> None:
+    for entry in ({"clip": "one", "boxes": [None, None]}, {"clip": "one", "frame_index": [], "boxes": []}):
+        boxes = from_file(tmp_path / f"{len(entry)}.jsonl", [entry], [0, 1])
+        assert boxes.source.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{",
+        '{"boxes": []}',
+        '{"clip": "one", "boxes": [[1, 2, 3]]}',
+        '{"clip": "one", "boxes": [[30, 2, 3, 40, 1.0]]}',
+        '{"clip": "one", "boxes": [[1, 2, 30, 40, 0.0]]}',
+        '{"clip": "one", "boxes": [[1, 2, 30, NaN, 1.0]]}',
+        '{"clip": "one", "frame_index": [5, 4], "boxes": [null, null]}',
+        '{"clip": "one", "frame_index": [4], "boxes": [null, null]}',
+        "[]",
+    ],
+)
+def test_a_malformed_line_is_named(line: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="line 2"):
+        from_file(tmp_path / "boxes.jsonl", [{"clip": "zero", "boxes": []}, line], [0])
+
+
+def test_a_clip_listed_twice_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="earlier line"):
+        from_file(tmp_path / "boxes.jsonl", [{"clip": "one", "boxes": [None]}] * 2, [0])
+
+
+def test_an_absent_file_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"no-such-file\.jsonl"):
+        boxes_for(PoseConfig(boxes="file", boxes_file="no-such-file.jsonl"), CLIP, 1, 9, 9, np.arange(1))

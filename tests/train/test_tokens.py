@@ -1,0 +1,162 @@
+import multiprocessing
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cache.errors import CacheError
+from cache.fingerprint import Fingerprint
+from cache.manifest import Dataset
+from cache.plan import Plan
+from cache.shard import read_sidecar, write_shard
+from cache.weights_file import WeightsFile
+from tests.toys import toy_dataset, toy_fingerprint, visual_prompt_rows
+from tests.train.runs import add_frames, open_store, tiny_config, write_toys
+from train import tokens
+from train.config import TrainConfig
+from train.encoders.timesformer import pool_frames
+from train.experiment import Experiment
+from train.frames import normalise
+from train.tokens import build_encoder, encoder_fingerprint, find_token_cache, token_fingerprint
+
+RANDOM = WeightsFile(name="none", path=None, sha256="none", licence="")
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write_toys(tmp_path)
+    return tmp_path
+
+
+def open_experiment(folder: Path, config: TrainConfig, dataset: Dataset | None = None) -> Experiment:
+    return Experiment.open(
+        dataset or Dataset.read(folder / "dataset"), folder / "cache", config, splits=("train", "test")
+    )
+
+
+def forbid_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("the encoder was built though all tokens are cached")
+
+    monkeypatch.setattr(tokens, "build_encoder", refuse)
+
+
+def test_frozen_tokens_equal_what_the_live_encoder_gives_for_the_test_view(folder: Path) -> None:
+    live, frozen = tiny_config(), tiny_config(frozen=True)
+    pictures = open_experiment(folder, live).sources(CPU, progress=False)["train"]
+    cached = open_experiment(folder, frozen).sources(CPU, progress=False)["train"]
+    numbers = [np.arange(8)]
+    seen, stored = next(pictures.batches(numbers, None)), next(cached.batches(numbers, None))
+    assert seen.frames is not None
+    assert stored.frame_tokens is not None
+    with torch.inference_mode():
+        encoder = build_encoder(live, RANDOM).eval()
+        frames = normalise(seen.frames, live.video_encoder.mean, live.video_encoder.std)
+        expected = pool_frames(encoder(frames), 4)
+    assert expected.std() > 0.1
+    assert torch.allclose(stored.frame_tokens, expected, atol=1e-5)
+    assert torch.equal(stored.visual_prompts, seen.visual_prompts)
+    assert torch.equal(stored.targets, seen.targets)
+
+
+def test_tokens_are_computed_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_config(frozen=True)
+    open_experiment(folder, config).sources(CPU, progress=False)
+    forbid_encoder(monkeypatch)
+    open_experiment(folder, replace(config, seed=5)).sources(CPU, progress=False)
+
+
+def test_a_grown_dataset_adds_tokens_of_the_new_clips_only(folder: Path) -> None:
+    config = tiny_config(frozen=True)
+    experiment = open_experiment(folder, config)
+    experiment.sources(CPU, progress=False)
+    assert experiment.token_cache is not None
+    first = read_sidecar(experiment.token_cache.folder, 0)
+    grown = toy_dataset(18)
+    plan = Plan.ensure(folder / "cache", [clip.id for clip in grown.clips], 5)
+    for number in range(3, len(plan.shards)):
+        rows = [visual_prompt_rows(clip_id) for clip_id in plan.shards[number]]
+        mark = toy_fingerprint("visual_prompts")
+        write_shard(folder / "cache" / "visual_prompts", number, "visual_prompts", rows, fingerprint=mark)
+    add_frames(folder / "cache")
+    assert len(open_experiment(folder, config, grown).sources(CPU, progress=False)["train"].clip_set) == 12
+    assert read_sidecar(experiment.token_cache.folder, 0) == first
+    second = read_sidecar(experiment.token_cache.folder, 1)
+    assert second is not None
+    assert [clip.id for clip in second.clips] == [f"clip-{number:03d}" for number in range(12, 18)]
+
+
+def test_tokens_serve_after_the_frames_were_dropped(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_config(frozen=True)
+    before = next(open_experiment(folder, config).sources(CPU, progress=False)["test"].batches([np.arange(4)], None))
+    (folder / "cache" / "frames").rename(folder / "dropped")
+    forbid_encoder(monkeypatch)
+    after = next(open_experiment(folder, config).sources(CPU, progress=False)["test"].batches([np.arange(4)], None))
+    assert before.frame_tokens is not None
+    assert after.frame_tokens is not None
+    assert torch.equal(before.frame_tokens, after.frame_tokens)
+
+
+def test_without_frames_and_tokens_the_error_names_the_stream(folder: Path) -> None:
+    (folder / "cache" / "frames").rename(folder / "dropped")
+    with pytest.raises(CacheError, match="no stream 'frames'"):
+        open_experiment(folder, tiny_config(frozen=True))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"num_frames": 8},
+        {"video_encoder": replace(tiny_config(frozen=True).video_encoder, seed=1)},
+        {"video_encoder": replace(tiny_config(frozen=True).video_encoder, resize=20)},
+        {"video_encoder": replace(tiny_config(frozen=True).video_encoder, mean=(0.5, 0.5, 0.5))},
+        {"cmdcl": replace(tiny_config().cmdcl, frame_pool="msqnet_bins")},
+    ],
+)
+def test_what_changes_tokens_changes_their_fingerprint(changed: dict[str, object]) -> None:
+    def mark(config: TrainConfig) -> Fingerprint:
+        return token_fingerprint(config, encoder_fingerprint(config, RANDOM), "ab")
+
+    assert mark(tiny_config(frozen=True, **changed)).sha256 != mark(tiny_config(frozen=True)).sha256
+
+
+def test_what_does_not_change_tokens_does_not_change_their_fingerprint() -> None:
+    config = tiny_config(frozen=True)
+    other = tiny_config(frozen=True, seed=3, epochs=1, task="atomic", batch_size=2)
+    encoder = replace(other.video_encoder, drop_path=0.5)
+    marks = [
+        token_fingerprint(each, encoder_fingerprint(each, RANDOM), "ab").sha256
+        for each in (config, replace(other, video_encoder=encoder))
+    ]
+    assert marks[0] == marks[1]
+
+
+def test_other_frames_have_other_tokens(tmp_path: Path) -> None:
+    config = tiny_config(frozen=True)
+    encoder = encoder_fingerprint(config, RANDOM)
+    first, second = (find_token_cache(tmp_path, config, encoder, digest) for digest in ("aa", "bb"))
+    assert first is not None
+    assert second is not None
+    assert first.folder != second.folder
+
+
+def _compute_at_once(folder: str, barrier: object) -> None:
+    barrier.wait()  # type: ignore[attr-defined]
+    open_experiment(Path(folder), tiny_config(frozen=True)).sources(CPU, progress=False)
+
+
+def test_runs_that_start_together_share_one_computation(folder: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    barrier = context.Barrier(2)
+    processes = [context.Process(target=_compute_at_once, args=(str(folder), barrier)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    shards = list((folder / "cache" / "video_tokens").glob("*/shard-*.h5"))
+    assert [path.name for path in shards] == ["shard-00000.h5"]
+    assert open_store(folder).verify_once() > 0
