@@ -101,7 +101,9 @@ def image_encoder_fingerprint(config: ImageEncoderConfig) -> tuple[dict[str, Any
 
 
 def preprocess(frames: npt.NDArray[np.uint8], spec: ImageEncoderSpec) -> Tensor:
-    """Resizes and crops frames as open_clip does, within 2 grey levels; normalisation follows on the device.
+    """Resizes and crops frames as open_clip does; normalisation follows on the device.
+
+    Within 2 grey levels of open_clip's own, within 6 for models that squash the picture.
 
     Args:
         frames: (F, H, W, 3) uint8 RGB.

@@ -16,6 +16,7 @@ from typing import Any, cast
 import open_clip
 import safetensors
 import torch
+from open_clip.factory import load_state_dict
 from torch import Tensor, nn
 
 from cache.encoder_spec import ImageEncoderSpec, canonical_architecture
@@ -201,7 +202,7 @@ def _create(model: OpenClipModel, path: Path | None) -> nn.Module:
         return open_clip.create_model(model.name, pretrained_text=False, precision="fp32")
     try:
         network = open_clip.create_model(model.name, pretrained=str(path), precision="fp32")
-        _check_positions(network, open_clip.load_state_dict(str(path)), model, path)
+        _check_positions(network, load_state_dict(str(path)), model, path)
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{path} holds more than tensors, or is not a PyTorch file, and is not opened: it could run code. Give a "

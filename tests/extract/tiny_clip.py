@@ -14,10 +14,8 @@ ARCHITECTURE: dict[str, Any] = {
 }
 
 
-def tiny_clip(
-    folder: Path, *, pretrained: str = "none", name: str = "tiny-clip", **settings: Any
-) -> ImageEncoderConfig:  # noqa: ANN401
+def tiny_clip(folder: Path, *, pretrained: str = "none", **settings: Any) -> ImageEncoderConfig:  # noqa: ANN401
     """Writes the configuration file and returns a configuration that names it."""
-    path = folder / f"{name}.json"
+    path = folder / "tiny-clip.json"
     path.write_text(json.dumps(ARCHITECTURE))
     return ImageEncoderConfig(model=str(path), pretrained=pretrained, **{"batch_size": 4, **settings})
