@@ -4,7 +4,7 @@ The decision to question: runs are compared only where clips, their order, targe
 whatever happens to overlap would compare two test sets.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -73,9 +73,8 @@ def compare(
         raise ConfigError(f"cannot compare {first!r} with {second!r}: {reason}; predict both on the same split")
     resamples = resamples_of(first, cluster=cluster, num_resamples=num_resamples, seed=seed)
     differences = paired_differences(resampled_card(first), resampled_card(second), resamples)
-    return Comparison(
-        first=first.run_name, second=second.run_name, differences=differences, **_discordance(first, second)
-    )
+    comparison = Comparison(first=first.run_name, second=second.run_name, differences=differences)
+    return comparison if first.kind != "single" else _with_mcnemar(comparison, first, second)
 
 
 def resamples_of(predictions: Predictions, *, cluster: str | None, num_resamples: int, seed: int) -> Resamples:
@@ -95,13 +94,12 @@ def resamples_of(predictions: Predictions, *, cluster: str | None, num_resamples
     return Resamples(num_clips=len(predictions.clip_ids), clusters=clusters, count=num_resamples, seed=seed)
 
 
-def _discordance(first: Predictions, second: Predictions) -> dict[str, float | int]:
-    """The counts and p-value of McNemar's test; a clip whose first place is tied counts as wrong."""
-    if first.kind != "single":
-        return {}
+def _with_mcnemar(comparison: Comparison, first: Predictions, second: Predictions) -> Comparison:
+    """Adds the counts and p-value of McNemar's test; a clip whose first place is tied counts as wrong."""
     hits = [top_k_hits(item.logits, item.targets, 1) == 1.0 for item in (first, second)]
-    return {
-        "only_first_right": int(np.count_nonzero(hits[0] & ~hits[1])),
-        "only_second_right": int(np.count_nonzero(hits[1] & ~hits[0])),
-        "p_value": mcnemar(hits[0], hits[1]),
-    }
+    return replace(
+        comparison,
+        only_first_right=int(np.count_nonzero(hits[0] & ~hits[1])),
+        only_second_right=int(np.count_nonzero(hits[1] & ~hits[0])),
+        p_value=mcnemar(hits[0], hits[1]),
+    )

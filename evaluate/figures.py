@@ -21,13 +21,14 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 _INK, _GRID = "#010203", "#010204"
 _SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#7f7f7f")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
 _WIDTH = 5.4  # inches: read at full size on a wide page and at two thirds on a phone
 _MOST_BARS = 60
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.hashsalt": "deconfound",
     "svg.fonttype": "none",
     "font.family": "DejaVu Sans",
@@ -82,7 +83,7 @@ def learning_curves(
             style = _series_style(number)
             axes.plot(line[:, 0], line[:, 1], label=name, linewidth=1.6, markersize=4, **style)
         axes.set(xlabel=x_label, ylabel=y_label)
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 5, 10], integer=True))
         axes.grid(axis="y")
         _legend(figure, axes, len(points))
         return _svg(figure)
@@ -247,7 +248,8 @@ def _svg(figure: Figure) -> str:
         # Text stays text: the reader's font draws it, whatever the font that measures it lacks.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        FigureCanvasSVG(figure).print_svg(buffer, metadata=nothing)
+        FigureCanvasSVG(figure)
+        figure.savefig(buffer, format="svg", metadata=nothing)
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*|<!--.*?-->\s*", "", text, flags=re.DOTALL)

@@ -155,7 +155,7 @@ def evaluate(predictions: Predictions) -> dict[str, float]:
     card = resampled_card(predictions)(None)
     if predictions.kind == "single":
         card["mean_class_accuracy_mmaction2"] = mean_class_accuracy_mmaction2(logits, targets)
-        present = np.bincount(targets, minlength=logits.shape[1]) > 0
+        present = one_hot(targets, logits.shape[1]).any(axis=0)
         rankings = logits
     else:
         card["map_macro_all_zero"] = map_macro_all_zero(logits, targets)
@@ -215,8 +215,8 @@ def _multi_card(logits: Scores, targets: Targets) -> Card:
 def _hits_per_class(hits: Floats, targets: Targets, num_classes: int, weights: Floats | None) -> tuple[Floats, Floats]:
     weight = np.ones(len(hits)) if weights is None else weights
     return (
-        np.bincount(targets, weights=hits * weight, minlength=num_classes),
-        np.bincount(targets, weights=weight, minlength=num_classes),
+        np.bincount(targets, weights=hits * weight, minlength=num_classes).astype(np.float64),
+        np.bincount(targets, weights=weight, minlength=num_classes).astype(np.float64),
     )
 
 

@@ -15,7 +15,7 @@ from cache.manifest import TaskKind
 
 _FILE = Path(__file__).parent / "paper_results.csv"
 _HEADLINE_SETTINGS = {"vlm", "pretraining", "pretrimmed", "frames"}
-_METRICS = {
+_METRICS: dict[TaskKind, dict[str, tuple[str, ...]]] = {
     "single": {"acc1": ("acc1",), "acc5": ("acc5",), "mean_class_acc": ("mean_class_accuracy",)},
     # No paper says which average its mAP is, so that both stand beside it.
     "multi": {"map": ("map_macro", "map_micro")},
@@ -45,7 +45,8 @@ class PaperResult:
 def paper_results() -> tuple[PaperResult, ...]:
     """All rows of `paper_results.csv`."""
     with _FILE.open(encoding="utf-8", newline="") as file:
-        return tuple(PaperResult(**{**row, "value": float(row["value"])}) for row in csv.DictReader(file))
+        rows = list(csv.DictReader(file))
+    return tuple(PaperResult(value=float(row.pop("value")), **row) for row in rows)
 
 
 def published(*, dataset: str, protocol: str, task: str, method: str, kind: TaskKind) -> tuple[PaperResult, ...]:

@@ -96,6 +96,8 @@ def _describe_run(
     notices = dict.fromkeys([*info.notices, *(notice for item in splits.values() for notice in item.notices)])
     if info.status != "finished":
         notices["the run is not finished: its predictions are those of an unfinished training"] = None
+    for split in (split for split, item in splits.items() if _is_empty(item)):
+        notices[f"split {split!r} holds nothing to evaluate: no clip, or no clip with a label"] = None
     if not splits:
         notices["the run has no predictions yet: it is listed and not evaluated"] = None
     return {
@@ -104,9 +106,13 @@ def _describe_run(
         **{"kind": kind, "recipe": info.recipe, "status": info.status, "notices": list(notices)},
         **{"fingerprints": dict(info.fingerprints), "versions": dict(info.versions), "config": dict(run.config)},
         "curves": run.metrics(),
-        "splits": {split: _describe_split(item, options) for split, item in splits.items()},
+        "splits": {split: _describe_split(item, options) for split, item in splits.items() if not _is_empty(item)},
         "published": _published(run, kind) if kind else [],
     }
+
+
+def _is_empty(predictions: Predictions) -> bool:
+    return not len(predictions.clip_ids) or (predictions.kind == "multi" and not predictions.targets.any())
 
 
 def _describe_split(predictions: Predictions, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,7 +135,10 @@ def _describe_split(predictions: Predictions, options: Mapping[str, Any]) -> dic
 
 def _intervals(predictions: Predictions, options: Mapping[str, Any]) -> dict[str, Interval]:
     """Bootstrap for means over classes; Wilson for accuracies of clips that are drawn one by one."""
-    intervals = bootstrap(resampled_card(predictions), resamples_of(predictions, **options), level=LEVEL)
+    resamples = resamples_of(predictions, **options)
+    if resamples.units()[1] < 2:
+        return {}  # one clip or one subject says nothing about another
+    intervals = bootstrap(resampled_card(predictions), resamples, level=LEVEL)
     if options["cluster"] is None:
         num_clips = len(predictions.clip_ids)
         for name in ("acc1", "acc5"):
@@ -186,7 +195,7 @@ def _pairs(
     for run in runs:
         reference = references.setdefault(question(run[0]), run)
         if reference is not run:
-            for split in sorted(reference[1].keys() & run[1].keys()):
+            for split in sorted(reference[0]["splits"].keys() & run[0]["splits"].keys()):
                 yield reference, run, split
 
 

@@ -122,8 +122,8 @@ def basic_interval(
     """
     draws = _usable(draws)
     tail = (1 - level) / 2
-    low, high = (2 * estimate - np.quantile(draws, share) for share in (1 - tail, tail))
-    low, high = (float(np.clip(edge, *bounds)) for edge in (low, high))
+    mirrored = (2 * estimate - np.quantile(draws, share) for share in (1 - tail, tail))
+    low, high = (float(np.clip(edge, *bounds)) for edge in mirrored)
     return Interval(estimate=estimate, low=low, high=high, level=level, method="basic bootstrap")
 
 

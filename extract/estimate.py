@@ -1,6 +1,6 @@
-"""The dry run behind `deconfound plan`: what is there, what is missing, what it would cost. Nothing is written or loaded.
+"""The dry run behind `deconfound plan`: what is there, what is missing, what it would cost.
 
-Time and size are estimates from a few probed videos and the stated assumptions; they tell an hour from a week. The
+Nothing is written or loaded. Time and size are estimates from a few probed videos and the stated assumptions; they tell an hour from a week. The
 dimension of the embedding is guessed from the model's name, because looking it up would import the model's library.
 """
 

@@ -192,7 +192,8 @@ def _load_models(config: ExtractConfig, needed: set[str], device: str) -> _Model
     if "visual_prompts" in needed:
         from extract.image_encoder import ImageEncoder
 
-        models.visual_prompts = VisualPrompts(ImageEncoder.load(config.image_encoder, _device(device)))
+        encoder = ImageEncoder.load(config.image_encoder, _device(device))
+        models.visual_prompts = VisualPrompts(encoder, config.num_frames)
     if "joints" in needed:
         from extract.pose.estimator import PoseEstimator
 

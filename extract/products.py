@@ -1,7 +1,8 @@
 """From prepared clips to rows: the models run here, in the parent, at one constant batch size.
 
-Frames of several clips share a batch of the image encoder, so that short clips fill the device too; only the last
-batch of a process is padded. A row depends on its own image alone, so it does not matter what else was in its batch.
+Images of several clips share a batch of the image encoder only on devices where a row has the same bits at every
+place in a batch; this is measured when the encoder is loaded. Elsewhere (many CPUs) a batch holds one clip, because a
+row must not depend on which clips happened to be ready together.
 """
 
 from collections import deque
@@ -46,10 +47,11 @@ def frame_rows(prepared: Prepared) -> ClipRows:
 class VisualPrompts:
     """The image encoder with a batch that fills up; clips come out when their last image has gone through."""
 
-    def __init__(self, encoder: "ImageEncoder") -> None:
+    def __init__(self, encoder: "ImageEncoder", num_frames: int) -> None:
         self._encoder = encoder
-        side, self._size = encoder.spec.image_size, encoder.config.batch_size
-        self._batch = np.zeros((self._size, 3, side, side), np.uint8)
+        self.shares_batches = is_place_independent(encoder)
+        self._size = encoder.config.batch_size if self.shares_batches else min(encoder.config.batch_size, num_frames)
+        self._batch = np.zeros((self._size, 3, encoder.spec.image_size, encoder.spec.image_size), np.uint8)
         self._filled = 0
         self._waiting: deque[tuple[Prepared, int]] = deque()  # clips with the number of images they have
         self._rows: list[npt.NDArray[np.float32]] = []  # encoded, not yet handed out
@@ -66,6 +68,8 @@ class VisualPrompts:
             images = images[count:]
             if self._filled == self._size:
                 yield from self.flush()
+        if not self.shares_batches:
+            yield from self.flush()
 
     def flush(self) -> Iterator[ClipRows]:
         """Runs the batch, padded by what it held before, and yields the clips that became complete."""
@@ -83,6 +87,19 @@ class VisualPrompts:
         import torch
 
         return self._encoder.encode(torch.from_numpy(self._batch)).cpu().numpy()
+
+
+def is_place_independent(encoder: "ImageEncoder") -> bool:
+    """True if an image's embedding has the same bits at every place in a batch.
+
+    One step is enough: if every place agrees with the next one, all agree; kernels don't look at values.
+    """
+    import torch
+
+    size, side = encoder.config.batch_size, encoder.spec.image_size
+    noise = np.random.default_rng(0).integers(0, 256, (size, 3, side, side), dtype=np.uint8)
+    images = torch.from_numpy(noise)
+    return torch.equal(encoder.encode(images).roll(1, dims=0), encoder.encode(images.roll(1, dims=0)))
 
 
 def _visual_prompt_rows(prepared: Prepared, encoded: npt.NDArray[np.float32]) -> ClipRows:

@@ -124,8 +124,8 @@ def ensure_tokens(
 ) -> StreamReader:
     """Computes what is missing of the clips' tokens and returns the reader of all of them."""
     cache.folder.mkdir(parents=True, exist_ok=True)
-    fingerprint.ensure(cache.folder, cache.fingerprint)
     with _locked(cache.folder / "lock"):
+        fingerprint.ensure(cache.folder, cache.fingerprint)
         missing = cache.missing(clip_ids)
         if missing:
             logger.info("computing frozen video tokens of %d clips into %s", len(missing), cache.folder)

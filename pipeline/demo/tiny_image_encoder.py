@@ -42,7 +42,7 @@ def token_embedding() -> Tensor:
 
 
 def train_image_encoder(
-    *, steps: int = 700, batch_size: int = 128, seed: int = 0, progress: Callable[[int, str], None] | None = None
+    *, steps: int = 850, batch_size: int = 128, seed: int = 0, progress: Callable[[int, str], None] | None = None
 ) -> nn.Module:
     """Trains the encoder; about five minutes on one core.
 

@@ -40,7 +40,7 @@ def target_heatmaps(joints: npt.NDArray[np.float32]) -> Tensor:
 
 
 def train_pose(
-    *, steps: int = 400, batch_size: int = 48, seed: int = 0, progress: Callable[[int, str], None] | None = None
+    *, steps: int = 500, batch_size: int = 48, seed: int = 0, progress: Callable[[int, str], None] | None = None
 ) -> HRNetPose:
     """Trains the pose network; about a minute on one core.
 

@@ -46,9 +46,9 @@ def random_batch(rng: np.random.Generator, batch_size: int) -> tuple[Tensor, Ten
 
 
 def train_video_encoder(
-    *, steps: int = 600, batch_size: int = 16, seed: int = 0, progress: Callable[[int, str], None] | None = None
+    *, steps: int = 1100, batch_size: int = 16, seed: int = 0, progress: Callable[[int, str], None] | None = None
 ) -> FrameClassifier:
-    """Trains the encoder; about five minutes on one core.
+    """Trains the encoder; about eight minutes on one core.
 
     Args:
         steps: optimiser steps.

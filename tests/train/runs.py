@@ -69,13 +69,13 @@ def picture_rows(clip_id: str, *, num_frames: int = 8, height: int = 24, width: 
     )
 
 
-def add_frames(cache: Path) -> None:
+def add_frames(cache: Path, *, num_frames: int = 8) -> None:
     """Adds the `frames` stream to a cache that `toy_cache` made; shards that are there stay."""
-    mark = toy_fingerprint("frames")
+    mark = toy_fingerprint("frames", num_frames=num_frames)
     fingerprint.ensure(cache / "frames", mark)
     for number, clip_ids in Plan.load(cache).shards.items():
         if not (cache / "frames" / f"shard-{number:05d}.json").exists():
-            rows = [picture_rows(clip_id) for clip_id in clip_ids]
+            rows = [picture_rows(clip_id, num_frames=num_frames) for clip_id in clip_ids]
             write_shard(cache / "frames", number, "frames", rows, fingerprint=mark)
 
 

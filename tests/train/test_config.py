@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ def test_the_defaults_are_those_of_the_cmdcl_paper() -> None:
     config = TrainConfig(task="activity")
     assert (config.epochs, config.num_frames, config.optimizer.learning_rate) == (80, 16, 1e-5)
     assert (config.optimizer.name, config.optimizer.schedule, config.optimizer.weight_decay) == ("adam", "cosine", 0.0)
+    assert config.video_encoder.pretrained == "8x32_224_K400"
     assert config.video_encoder.timesformer(16).num_patches == 196
 
 
@@ -53,7 +55,7 @@ def test_differences_name_the_key_and_both_values() -> None:
         ({"predict_splits": ("test", "test")}, "named twice"),
     ],
 )
-def test_impossible_training_settings_are_refused(changes: dict[str, object], message: str) -> None:
+def test_impossible_training_settings_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         tiny_config(**changes)
 

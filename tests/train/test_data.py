@@ -15,7 +15,7 @@ from cache.store import StreamReader
 from tests.toys import ACTIVITY, ATOMIC, toy_fingerprint, visual_prompt_rows
 from tests.train.runs import open_store, picture_rows, tiny_config, write_toys
 from train import data, frames
-from train.config import AugmentConfig
+from train.config import AugmentConfig, TrainConfig
 from train.data import FrameSource, TokenSource, check_instants, select_clips
 from train.sampling import batches
 
@@ -34,7 +34,7 @@ def write_stream(folder: Path, stream: str, rows: Sequence[ClipRows]) -> StreamR
     return StreamReader(folder)
 
 
-def frame_source(folder: Path, dataset: Dataset, config: data.TrainConfig) -> FrameSource:
+def frame_source(folder: Path, dataset: Dataset, config: TrainConfig) -> FrameSource:
     store = open_store(folder)
     clips = select_clips(dataset, ACTIVITY, "default", "train", (store.visual_prompts, store.frames))
     return FrameSource(clips, config, visual_prompts=store.visual_prompts, frames=store.frames)

@@ -1,6 +1,7 @@
 import io
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from PIL import Image
@@ -11,7 +12,7 @@ from train.frames import augmented_view, centre_view, decode, normalise
 PLAIN = AugmentConfig(scales=(1.0,), flip=0.0, jitter=0.0, grey=0.0)
 
 
-def jpeg_of(pixels: np.ndarray) -> bytes:  # type: ignore[type-arg]
+def jpeg_of(pixels: npt.NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "JPEG", quality=95, subsampling=0)
     return buffer.getvalue()

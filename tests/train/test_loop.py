@@ -19,7 +19,9 @@ from tests.toys import ACTIVITY, toy_text
 from tests.train.runs import open_store, run_training, tiny_config, weights_of, write_toys
 from train import loop
 from train.config import OptimizerConfig, TrainConfig
+from train.experiment import Experiment
 from train.loop import Trainer
+from train.losses import task_loss
 
 
 class Stopped(BaseException):
@@ -137,7 +139,7 @@ def test_a_finished_run_is_left_alone(folder: Path, monkeypatch: pytest.MonkeyPa
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("a finished run opened its cache")
 
-    monkeypatch.setattr(loop.Experiment, "open", refuse)
+    monkeypatch.setattr(Experiment, "open", refuse)
     assert run_training(folder, config).info == run.info
     assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*")} == before
 
@@ -181,7 +183,7 @@ def test_a_diverging_loss_stops_the_run_and_keeps_the_checkpoint_before(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = tiny_config(frozen=True)
-    plain, calls = loop.task_loss, iter(range(1000))
+    plain, calls = task_loss, iter(range(1000))
 
     def diverging(*arguments: Any) -> torch.Tensor:  # noqa: ANN401
         return plain(*arguments) * (1.0 if next(calls) < 4 else float("nan"))

@@ -3,14 +3,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
-from cache import fingerprint
 from cache.errors import CacheError, ConfigError, FingerprintMismatch
 from cache.manifest import Dataset
 from cache.run import Run
 from tests.toys import toy_cache
 from tests.train.runs import add_frames, run_training, tiny_config, weights_of, write_toys
-from train.config import VideoEncoderConfig
 from train.predict import predict
 
 
@@ -78,16 +77,14 @@ def test_dataset_and_cache_may_have_moved(folder: Path) -> None:
 
 def test_a_cache_of_other_settings_is_refused_with_the_difference(folder: Path) -> None:
     run = run_training(folder, tiny_config())
-    other = folder / "other"
     dataset = Dataset.read(folder / "dataset")
-    add_frames(toy_cache(other, dataset, num_frames=8))
-    path = other / "visual_prompts" / fingerprint.FILE_NAME
-    assert fingerprint.load(path.parent) == fingerprint.load(folder / "cache" / "visual_prompts")
-    predict(run.path, cache=other)
-    wider = toy_cache(folder / "wider", dataset, num_frames=16)
-    (wider / "frames").mkdir()
-    with pytest.raises(CacheError):
-        predict(run.path, cache=wider)
+    same = toy_cache(folder / "same", dataset)
+    add_frames(same)
+    predict(run.path, cache=same)
+    other = toy_cache(folder / "other", dataset, num_frames=16)
+    add_frames(other, num_frames=16)
+    with pytest.raises(FingerprintMismatch, match=r"sampling\.num_frames: the cache has 16, asked for 8"):
+        predict(run.path, cache=other)
 
 
 def test_other_classes_are_refused(folder: Path) -> None:
@@ -112,8 +109,6 @@ def test_weights_of_the_video_encoder_are_not_needed_to_predict(folder: Path) ->
         for name, value in weights_of(first).items()
         if name.startswith("video_encoder.")
     }
-    from safetensors.torch import save_file
-
     save_file(encoder, folder / "encoder.safetensors")
     for frozen in (True, False):
         config = tiny_config(frozen=frozen)
@@ -133,8 +128,3 @@ def test_a_run_that_has_not_begun_has_nothing_to_predict_with(folder: Path) -> N
         path.unlink()
     with pytest.raises(CacheError, match="no 'last' checkpoint"):
         predict(run.path)
-
-
-def test_a_released_encoder_is_the_default() -> None:
-    assert VideoEncoderConfig().pretrained == "8x32_224_K400"
-    assert FingerprintMismatch.exit_code == 2

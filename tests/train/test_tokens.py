@@ -1,6 +1,8 @@
-import multiprocessing
+import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from cache.plan import Plan
 from cache.shard import read_sidecar, write_shard
 from cache.weights_file import WeightsFile
 from tests.toys import toy_dataset, toy_fingerprint, visual_prompt_rows
-from tests.train.runs import add_frames, open_store, tiny_config, write_toys
+from tests.train.runs import add_frames, tiny_config, write_toys
 from train import tokens
 from train.config import TrainConfig
 from train.encoders.timesformer import pool_frames
@@ -116,7 +118,7 @@ def test_without_frames_and_tokens_the_error_names_the_stream(folder: Path) -> N
         {"cmdcl": replace(tiny_config().cmdcl, frame_pool="msqnet_bins")},
     ],
 )
-def test_what_changes_tokens_changes_their_fingerprint(changed: dict[str, object]) -> None:
+def test_what_changes_tokens_changes_their_fingerprint(changed: dict[str, Any]) -> None:
     def mark(config: TrainConfig) -> Fingerprint:
         return token_fingerprint(config, encoder_fingerprint(config, RANDOM), "ab")
 
@@ -143,20 +145,19 @@ def test_other_frames_have_other_tokens(tmp_path: Path) -> None:
     assert first.folder != second.folder
 
 
-def _compute_at_once(folder: str, barrier: object) -> None:
-    barrier.wait()  # type: ignore[attr-defined]
-    open_experiment(Path(folder), tiny_config(frozen=True)).sources(CPU, progress=False)
+def test_runs_that_start_together_share_one_computation(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, computed = tokens._compute, []
 
+    def slow(*arguments: Any) -> None:  # noqa: ANN401
+        computed.append(len(arguments[2]))
+        time.sleep(0.3)
+        plain(*arguments)
 
-def test_runs_that_start_together_share_one_computation(folder: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(2)
-    processes = [context.Process(target=_compute_at_once, args=(str(folder), barrier)) for _ in range(2)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-        assert process.exitcode == 0
-    shards = list((folder / "cache" / "video_tokens").glob("*/shard-*.h5"))
-    assert [path.name for path in shards] == ["shard-00000.h5"]
-    assert open_store(folder).verify_once() > 0
+    monkeypatch.setattr(tokens, "_compute", slow)
+    config = tiny_config(frozen=True)
+    experiments = [open_experiment(folder, config) for _ in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda experiment: experiment.sources(CPU, progress=False)["train"], experiments))
+    assert computed == [12]
+    batches = [next(source.batches([np.arange(8)], None)).frame_tokens for source in found]
+    assert all(torch.equal(batch, batches[0]) for batch in batches if batch is not None and batches[0] is not None)

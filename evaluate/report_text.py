@@ -1,0 +1,104 @@
+"""A report without its page: Markdown for a pull request, CSV for a spreadsheet, the sentences that all forms share.
+
+The decision to question: Markdown cells are escaped in full, so that a class name like `<b>|x` stays a class name.
+"""
+
+import csv
+import io
+from collections.abc import Mapping
+from typing import Any
+
+from evaluate import tables
+from evaluate.summary import question
+from evaluate.tables import Table
+
+
+def title(summary: Mapping[str, Any]) -> str:
+    """What the report is about: data sets and tasks."""
+    questions = list(dict.fromkeys(question(run) for run in summary["runs"]))
+    datasets = list(dict.fromkeys(dataset for dataset, _, _ in questions))
+    names = list(dict.fromkeys(task for _, task, _ in questions))
+    return f"{', '.join(datasets)}: {', '.join(names)}"
+
+
+def lead(summary: Mapping[str, Any]) -> str:
+    """One sentence: which runs, which splits."""
+    runs = summary["runs"]
+    splits = list(dict.fromkeys(name for run in runs for name in run["splits"]))
+    what = runs[0]["label"] if len(runs) == 1 else f"{len(runs)} runs"
+    return f"{what}, evaluated on {', '.join(splits)} from the stored logits."
+
+
+def notices(summary: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Notice -> the runs that it is about."""
+    found: dict[str, list[str]] = {}
+    for run in summary["runs"]:
+        for notice in run["notices"]:
+            found.setdefault(notice, []).append(run["label"])
+    return found
+
+
+def runs_by_task(summary: Mapping[str, Any]) -> list[list[Mapping[str, Any]]]:
+    """The evaluated runs, together where they answer the same question."""
+    found: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for run in summary["runs"]:
+        if run["splits"]:
+            found.setdefault(question(run), []).append(run)
+    return list(found.values())
+
+
+def interval_sentence(summary: Mapping[str, Any]) -> str:
+    """What the intervals are and what they are not."""
+    unit = f"all clips of one {summary['cluster']}" if summary["cluster"] else "clips"
+    accuracy = "" if summary["cluster"] else "Wilson's score interval for Acc@1 and Acc@5; otherwise the "
+    return (
+        f"Intervals, 95 %: {accuracy}basic bootstrap over {summary['num_resamples']} resamples of {unit} "
+        f"(seed {summary['seed']}); classes that a resample leaves without positives are left out of it. "
+        "They hold for other clips of this kind, not for training again."
+    )
+
+
+def markdown(summary: Mapping[str, Any]) -> str:
+    """The report as Markdown: notices first, then the main tables."""
+    lines = [f"# {_plain(title(summary))}", "", _plain(lead(summary)), ""]
+    for text, labels in notices(summary).items():
+        lines += [f"> **{_plain(text)}** ({_plain(', '.join(labels))})", ""]
+    for runs in runs_by_task(summary):
+        lines += [f"## {_plain(runs[0]['task'])}", "", *_markdown_table(tables.results(runs, summary["headline"]))]
+        labels = {run["label"] for run in runs}
+        compared = [row for row in summary["comparisons"] if row["first"] in labels]
+        if compared:
+            lines += ["### Paired differences", "", *_markdown_table(tables.differences(compared))]
+    sections = {
+        "Over seeds": tables.over_seeds(summary["over_seeds"]),
+        "Beside the papers": tables.published(summary["runs"]),
+        "What was skipped": tables.skipped(summary["runs"]),
+    }
+    for heading, table in sections.items():
+        if table.rows:
+            lines += [f"## {heading}", "", *_markdown_table(table)]
+    return "\n".join([*lines, interval_sentence(summary), ""])
+
+
+def _markdown_table(table: Table) -> list[str]:
+    rows = [table.columns, ["---"] * len(table.columns), *table.rows]
+    body = ["| " + " | ".join(_plain(cell) for cell in row) + " |" for row in rows]
+    return [*body, "", *([table.caption, ""] if table.caption else [])]
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown shows as it is, in one line."""
+    flat = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return "".join(f"\\{letter}" if letter in "\\|*_`[]#" else letter for letter in flat)
+
+
+def per_class_csv(summary: Mapping[str, Any]) -> str:
+    """One row per run, split and class."""
+    text = io.StringIO()
+    keys = ["num_positives", "average_precision", "recall", "num_predicted"]
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["run", "split", "class", *keys])
+    for run, name, split in tables.cells(summary["runs"]):
+        for row in split["per_class"]:
+            writer.writerow([run["label"], name, row["name"], *(row[key] for key in keys)])
+    return text.getvalue()

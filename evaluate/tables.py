@@ -1,0 +1,223 @@
+"""The tables of a report, as text: the page and the Markdown print the same ones.
+
+Fractions become percent with one decimal here; nothing is computed. The decision to question: an interval stands in the
+same cell as its estimate, so that nobody quotes one without the other.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Summary = Mapping[str, Any]
+
+METRIC_NAMES = {
+    "acc1": "Acc@1",
+    "acc5": "Acc@5",
+    "mean_class_accuracy": "mean class accuracy",
+    "mean_class_accuracy_mmaction2": "mean class accuracy, mmaction2",
+    "map_macro": "mAP, macro",
+    "map_micro": "mAP, micro",
+    "map_weighted": "mAP, weighted",
+    "map_macro_all_zero": "mAP, absent classes as 0",
+    "map_charades": "mAP, Charades rule",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Columns and rows of text; `emphasis` holds the numbers of bold rows."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+    emphasis: Sequence[int] = field(default=())
+
+
+def percent(value: float | None) -> str:
+    """A fraction in percent with one decimal; a dash for none."""
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def points(value: float) -> str:
+    """A difference of fractions in percentage points, with its sign."""
+    return f"{100 * value:+.1f}".replace("-", "−")
+
+
+def p_text(value: float) -> str:
+    """A p-value in two digits."""
+    return f"{value:.2g}"
+
+
+def interval_text(split: Mapping[str, Any], metric: str) -> str:
+    """The two ends in percent, "88.0 to 94.1"; nothing where there is no interval."""
+    edges = split["intervals"].get(metric)
+    return f"{percent(edges['low'])} to {percent(edges['high'])}" if edges else ""
+
+
+def with_interval(split: Mapping[str, Any], metric: str) -> str:
+    """The estimate with its interval in brackets."""
+    edges = interval_text(split, metric)
+    return percent(split[metric]) + (f" ({edges})" if edges else "")
+
+
+def cells(runs: Iterable[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], str, Mapping[str, Any]]]:
+    """(run, split name, split) of everything that was evaluated."""
+    return [(run, name, split) for run in runs for name, split in run["splits"].items()]
+
+
+def results(runs: Sequence[Mapping[str, Any]], headline: Mapping[str, str]) -> Table:
+    """Every metric of every run and split of one task."""
+    found = cells(runs)
+    metrics = [name for name in METRIC_NAMES if any(name in split for _, _, split in found)]
+    first = headline[found[0][0]["kind"]]
+    metrics = [first, *(name for name in metrics if name != first)]
+    rows = [
+        [run["label"], name, *(with_interval(split, metric) for metric in metrics), f"{split['num_clips']:.0f}"]
+        for run, name, split in found
+    ]
+    return Table(
+        columns=["run", "split", *(METRIC_NAMES[metric] for metric in metrics), "clips"],
+        rows=rows,
+        caption=f"In percent, 95 % intervals in brackets; the headline metric is {METRIC_NAMES[first]}.",
+    )
+
+
+def differences(comparisons: Sequence[Mapping[str, Any]]) -> Table:
+    """Second run minus first, in points, on the same clips."""
+    metrics = [name for name in METRIC_NAMES if any(name in row["differences"] for row in comparisons)]
+    tested = any(row["p_value"] is not None for row in comparisons)
+    rows = []
+    for row in comparisons:
+        line = [row["second"], row["first"], row["split"]]
+        line += [_difference(row["differences"].get(metric)) for metric in metrics]
+        if tested:
+            line += _mcnemar(row)
+        rows.append(line)
+    extra = ["only this right", "only that right", "McNemar p", "p, Holm"] if tested else []
+    return Table(
+        columns=["run", "minus", "split", *(METRIC_NAMES[metric] for metric in metrics), *extra],
+        rows=rows,
+        caption="Percentage points with 95 % intervals over the same resamples of the clips.",
+    )
+
+
+def _difference(item: Mapping[str, Any] | None) -> str:
+    if item is None:
+        return "–"
+    return f"{points(item['estimate'])} ({points(item['low'])} to {points(item['high'])})"
+
+
+def _mcnemar(row: Mapping[str, Any]) -> list[str]:
+    if row["p_value"] is None:
+        return ["–"] * 4
+    counts = [str(row["only_second_right"]), str(row["only_first_right"])]
+    return [*counts, p_text(row["p_value"]), p_text(row["p_value_holm"])]
+
+
+def not_compared(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One sentence per pair that cannot be compared clip by clip."""
+    return [f"{row['second']} and {row['first']} on {row['split']}: {row['reason']}" for row in rows]
+
+
+def over_seeds(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Mean and standard deviation where a variant was trained with several seeds."""
+    return Table(
+        columns=["method", "variant", "task", "split", "metric", "seeds", "mean, %", "sd, points"],
+        rows=[
+            [
+                *(row[key] for key in ("method", "variant", "task", "split")),
+                METRIC_NAMES[row["metric"]],
+                str(row["num_seeds"]),
+                percent(row["mean"]),
+                percent(row["sd"]),
+            ]
+            for row in rows
+        ],
+        caption="How much training again changes a number; this comes on top of the interval over clips.",
+    )
+
+
+def published(runs: Sequence[Mapping[str, Any]]) -> Table:
+    """The papers' figures beside the runs' own, where dataset, method and metric are the same."""
+    rows = []
+    for run, name, split in cells(runs):
+        if name.startswith("train"):
+            continue
+        for item in run["published"]:
+            ours = ", ".join(
+                f"{METRIC_NAMES[metric]} {percent(split[metric])}" for metric in item["compare_with"] if metric in split
+            )
+            where = f"{item['paper']}, table {item['table']}" + (
+                f" ({item['source']})" if item["source"] != "paper" else ""
+            )
+            printed = f"{item['percent']:g}"
+            rows.append([run["label"], name, ours or "–", printed, item["method"], item["metric"], where])
+    return Table(
+        columns=["run", "split", "this run, %", "printed, %", "method", "metric", "where"],
+        rows=rows,
+        caption="The papers do not say how their mAP is averaged, so that both averages stand beside it.",
+    )
+
+
+def skipped(runs: Sequence[Mapping[str, Any]]) -> Table:
+    """How many clips have no logits, and why."""
+    rows = [
+        [run["label"], name, reason, str(count)]
+        for run, name, split in cells(runs)
+        for reason, count in split["skipped"].items()
+    ]
+    return Table(columns=["run", "split", "reason", "clips"], rows=rows)
+
+
+def groups(runs: Sequence[Mapping[str, Any]], headline: Mapping[str, str]) -> dict[str, Table]:
+    """The headline within every value of every group, one table a group."""
+    found: dict[str, list[list[str]]] = {}
+    for run, name, split in cells(runs):
+        for group, values in split["groups"].items():
+            rows = found.setdefault(group, [])
+            rows += [
+                [run["label"], name, value or "unknown", percent(item["value"]), str(item["num_clips"])]
+                for value, item in values.items()
+            ]
+    metric = METRIC_NAMES[headline[runs[0]["kind"]]] if runs else ""
+    return {
+        group: Table(columns=["run", "split", group, f"{metric}, %", "clips"], rows=rows)
+        for group, rows in found.items()
+    }
+
+
+def per_class(run: Mapping[str, Any]) -> Table:
+    """Average precision (and recall) of every class on every split of one run."""
+    splits = run["splits"]
+    single = run["kind"] == "single"
+    columns = ["class"]
+    for name in splits:
+        columns += [f"{name}: AP, %", *([f"{name}: recall, %"] if single else []), f"{name}: clips"]
+    rows = []
+    for number, first in enumerate(next(iter(splits.values()))["per_class"]):
+        line = [first["name"]]
+        for split in splits.values():
+            row = split["per_class"][number]
+            line += [percent(row["average_precision"]), *([percent(row["recall"])] if single else [])]
+            line.append(str(row["num_positives"]))
+        rows.append(line)
+    return Table(columns=columns, rows=rows)
+
+
+def provenance(runs: Sequence[Mapping[str, Any]]) -> Table:
+    """What each run is made of: recipe, seed, fingerprints, versions."""
+    rows = []
+    for run in runs:
+        facts = {
+            key: run[key] for key in ("method", "variant", "dataset", "task", "protocol", "recipe", "seed", "status")
+        }
+        facts |= {f"fingerprint of {stream}": digest for stream, digest in run["fingerprints"].items()}
+        facts |= {f"version of {name}": version for name, version in run["versions"].items()}
+        rows += [[run["label"], name, str(value)] for name, value in facts.items()]
+    return Table(columns=["run", "fact", "value"], rows=rows)
+
+
+def config_text(run: Mapping[str, Any]) -> str:
+    """The resolved configuration as indented JSON."""
+    return json.dumps(run["config"], indent=2, ensure_ascii=False, sort_keys=True)

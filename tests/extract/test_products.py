@@ -1,0 +1,94 @@
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+
+from cache.errors import FailureCode
+from cache.rows import ClipRows
+from extract import products
+from extract.decode_process import Prepared
+from extract.image_encoder import ImageEncoder
+from extract.products import VisualPrompts
+from tests.extract.kitchen import make_config
+
+
+class Doubling:
+    """Stands in for an image encoder: the embedding of an image is its first pixel and twice it, or worse."""
+
+    def __init__(self, encoder: ImageEncoder) -> None:
+        self.spec, self.config = encoder.spec, encoder.config
+        self.num_calls = 0
+
+    def encode(self, images: torch.Tensor) -> torch.Tensor:
+        assert len(images) == self.config.batch_size
+        self.num_calls += 1
+        first = images[:, 0, 0, 0].float()
+        return torch.stack([first, torch.where(first == 13, torch.inf, 2 * first)], dim=1)
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> ImageEncoder:
+    return ImageEncoder.load(make_config(tmp_path_factory.mktemp("tiny")).image_encoder, torch.device("cpu"))
+
+
+def clip(name: str, values: list[int], instants: list[int] | None = None) -> Prepared:
+    shown = np.array(instants if instants is not None else range(len(values)))
+    inputs = np.zeros((len(values), 3, 32, 32), np.uint8)
+    inputs[:, 0, 0, 0] = values
+    return Prepared(
+        clip_id=name,
+        pts_seconds=shown.astype(float),
+        frame_index=shown,
+        image_of_instant=shown,
+        pixels={"inputs": inputs},
+    )
+
+
+def drain(prompts: VisualPrompts, clips: list[Prepared]) -> Iterator[ClipRows]:
+    for one in clips:
+        yield from prompts.add(one)
+    yield from prompts.flush()
+
+
+CLIPS = {"a": [1, 2, 3], "b": list(range(20, 40)), "c": [5], "d": [6, 7, 8, 9, 10]}
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_every_image_finds_its_clip_whatever_shares_its_batch(
+    encoder: ImageEncoder, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    monkeypatch.setattr(products, "is_place_independent", lambda _: shared)
+    double = Doubling(encoder)
+    prompts = VisualPrompts(double, num_frames=8)  # type: ignore[arg-type]
+    rows = {row.clip_id: row for row in drain(prompts, [clip(name, values) for name, values in CLIPS.items()])}
+    assert list(rows) == list(CLIPS)
+    for name, values in CLIPS.items():
+        expected = np.array([[value, 2 * value] for value in values], np.float16)
+        np.testing.assert_array_equal(rows[name].fields["visual_prompts"], expected)
+    assert double.num_calls == (4 if shared else 1 + 3 + 1 + 1)
+
+
+def test_an_image_that_is_shown_twice_is_encoded_once(encoder: ImageEncoder) -> None:
+    double = Doubling(encoder)
+    (row,) = drain(VisualPrompts(double, num_frames=8), [clip("a", [4, 5], [0, 0, 1])])  # type: ignore[arg-type]
+    np.testing.assert_array_equal(row.fields["visual_prompts"], [[4, 8], [4, 8], [5, 10]])
+
+
+def test_infinity_fails_its_own_clip_only(encoder: ImageEncoder) -> None:
+    prompts = VisualPrompts(Doubling(encoder), num_frames=8)  # type: ignore[arg-type]
+    good, bad = drain(prompts, [clip("good", [1, 2]), clip("bad", [3, 13])])
+    assert good.failure is None
+    assert bad.failure is not None
+    assert bad.failure.code == FailureCode.NON_FINITE
+
+
+def test_rows_of_a_real_encoder_do_not_depend_on_their_neighbours(encoder: ImageEncoder) -> None:
+    noise = np.random.default_rng(0)
+    clips = [clip(f"{number}", [0] * (number % 5 + 1)) for number in range(7)]
+    for one in clips:
+        one.pixels["inputs"][...] = noise.integers(0, 256, one.pixels["inputs"].shape)
+    forward = {row.clip_id: row for row in drain(VisualPrompts(encoder, num_frames=8), clips)}
+    backward = {row.clip_id: row for row in drain(VisualPrompts(encoder, num_frames=8), clips[::-1])}
+    for name, row in forward.items():
+        np.testing.assert_array_equal(row.fields["visual_prompts"], backward[name].fields["visual_prompts"])
