@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -95,8 +96,8 @@ def sweep(folder: Path) -> int:
     """Removes temporaries that dead processes of this host left in `folder`; returns how many."""
     removed = 0
     for path in folder.glob(".*.tmp"):
-        *_, host, pid, _ = path.name.split("~")
-        if host == _host() and not _is_alive(int(pid)):
+        *_, host, owner, _ = path.name.split("~")
+        if host == _host() and not _is_alive(int(owner.partition("-")[0])):
             path.unlink(missing_ok=True)
             removed += 1
     return removed
@@ -104,7 +105,7 @@ def sweep(folder: Path) -> int:
 
 def _write_temporary(path: Path, data: bytes | memoryview) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}~{_host()}~{os.getpid()}~.tmp")
+    temporary = path.with_name(f".{path.name}~{_host()}~{os.getpid()}-{threading.get_ident()}~.tmp")
     try:
         with temporary.open("wb", buffering=0) as file:
             view = memoryview(data)

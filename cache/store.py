@@ -223,9 +223,9 @@ class FeatureStore:
         remembered = _read_verified(self.folder / _VERIFIED)
         current: dict[str, list[Any]] = {}
         hashed = 0
-        for stream in self.streams:
-            for sidecar in sidecars(self.folder / stream) if stream in SCHEMAS else ():
-                path = self.folder / stream / sidecar.file
+        for stream, folder in stream_folders(self.folder).items():
+            for sidecar in sidecars(folder):
+                path = folder / sidecar.file
                 key = f"{stream}/{sidecar.file}"
                 current[key] = [sidecar.sha256, *_identity(path)]
                 if remembered.get(key) != current[key]:
@@ -240,6 +240,12 @@ class FeatureStore:
             except PermissionError:
                 logger.info("%s is read-only: the check of its shards is not remembered", self.folder)
         return hashed
+
+
+def stream_folders(cache: Path) -> dict[str, Path]:
+    """Every stream of a cache by name; tokens of frozen video encoders as `video_tokens/<digest>`."""
+    marks = [*cache.glob(f"*/{fingerprint.FILE_NAME}"), *cache.glob(f"video_tokens/*/{fingerprint.FILE_NAME}")]
+    return {path.parent.relative_to(cache).as_posix(): path.parent for path in sorted(marks)}
 
 
 def _blobs(arrays: Mapping[str, Array], name: str, start: int, stop: int) -> list[memoryview]:

@@ -14,9 +14,8 @@ from typing import Any
 from cache import atomic, fingerprint
 from cache.errors import CorruptShard
 from cache.plan import Plan
-from cache.rows import SCHEMAS
 from cache.shard import Sidecar, clip_digests, read_shard, sidecars
-from cache.store import FeatureStore
+from cache.store import stream_folders
 from cache.text import read_text_file
 
 
@@ -49,17 +48,19 @@ class StreamReport:
 
 def survey(cache: Path) -> dict[str, StreamReport]:
     """Counts per stream, from the plan and the sidecars alone: cheap at any size."""
-    store, plan = FeatureStore.open(cache), Plan.load(cache)
+    plan = Plan.load(cache)
     reports = {}
-    for stream in store.streams:
-        report = reports[stream] = StreamReport()
-        report.random_weights = store.fingerprint(stream).random_weights
-        if stream == "text":
+    for name, folder in stream_folders(cache).items():
+        report = reports[name] = StreamReport()
+        mark = fingerprint.load(folder)
+        report.random_weights = mark.random_weights
+        if mark.stream == "text":
             _survey_text(cache, report)
-        elif stream in SCHEMAS:
-            committed = sidecars(cache / stream)
-            for sidecar in committed:
-                _count(report, sidecar)
+            continue
+        committed = sidecars(folder)
+        for sidecar in committed:
+            _count(report, sidecar)
+        if mark.stream != "video_tokens":  # tokens are made for the splits of a run, not for the plan
             done = {clip.id for sidecar in committed for clip in sidecar.clips}
             report.left = len(set(plan.clip_ids) - done)
     return reports
@@ -90,10 +91,10 @@ def verify(
 
 def _verify_each(cache: Path, deep: bool, progress: Callable[[Path], None]) -> dict[str, StreamReport]:
     reports: dict[str, StreamReport] = {}
-    for folder in sorted(path.parent for path in cache.glob(f"*/{fingerprint.FILE_NAME}")):
-        report = reports[folder.name] = StreamReport()
-        if folder.name in SCHEMAS:
-            _verify_stream(folder, report, deep, progress)
+    for name, folder in stream_folders(cache).items():
+        if name != "text":
+            reports[name] = StreamReport()
+            _verify_stream(folder, reports[name], deep, progress)
     return reports
 
 

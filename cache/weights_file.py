@@ -100,7 +100,8 @@ def find_weights(
     found = _in_local_caches(source)
     if found is None:
         if offline or is_offline():
-            raise _absent(source, what, key, "it is not on this machine and downloads are off (HF_HUB_OFFLINE)")
+            why_not = " and downloads are off (HF_HUB_OFFLINE)" if is_offline() else ""
+            raise _absent(source, what, key, f"it is not on this machine{why_not}")
         logger.info("%s: downloading %s (licence: %s)", what, source.url, source.licence)
         found = _download(source, what, key)
     return WeightsFile(name=source.name, path=found, sha256=atomic.sha256_file(found), licence=source.licence)

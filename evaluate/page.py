@@ -10,6 +10,7 @@
     page.figure(svg, caption="Learning curves.", alt="Two curves that ...")   # svg: from evaluate.figures
     page.image(jpeg_bytes, caption="Kitchen 3", alt="A person at a stove")    # JPEG or PNG, embedded
     page.images([(jpeg, "caption"), ...], pixelated=True)                     # a grid of them
+    page.links([("activity/index.html", "The report of the activity task")])  # files beside the page
     page.details("The resolved config", text)                                 # folded, preformatted
     with page.folded("All classes"):                                          # folded, any blocks
         page.table(...)
@@ -40,6 +41,7 @@ _NUMBER = re.compile(r"[-+−±]?\d[\d .,/]*( ?(%|s|ms|M|k|G|points?))?( ?(±|to
 _FORBIDDEN_IN_SVG = re.compile(
     r"<\s*(script|foreignObject|iframe|image|style|a)\b|\son\w+\s*=|href\s*=\s*[\"'](?!#)", re.IGNORECASE
 )
+_BESIDE = re.compile(r"[\w.-]+(/[\w.-]+)*")
 _MEDIA = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG": "image/png"}
 
 _STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8").strip()
@@ -164,6 +166,18 @@ class Page:
         """Add a grid of embedded pictures: (JPEG or PNG bytes, caption) each."""
         figures = "".join(self._image(data, caption, caption, pixelated) for data, caption in items)
         return self._add(f'<div class="images">{figures}</div>')
+
+    def links(self, items: Sequence[tuple[str, str]]) -> Self:
+        """Add a list of links to files in or below the page's own folder: (relative path, text) each.
+
+        Raises:
+            ValueError: a path that is absolute, climbs, or names a scheme.
+        """
+        for path, _ in items:
+            if not _BESIDE.fullmatch(path) or ".." in path.split("/"):
+                raise ValueError(f"a link leads to a file beside the page, by relative path; got {path!r}")
+        lines = "".join(f'<li><a href="{_escape(path)}">{_escape(text)}</a></li>' for path, text in items)
+        return self._add(f"<ul>{lines}</ul>") if items else self
 
     def details(self, summary: str, text: str) -> Self:
         """Add preformatted text, folded away under its summary."""

@@ -71,7 +71,7 @@ def _page(summary: Mapping[str, Any]) -> Page:
     page = Page(report_text.title(summary), lead=report_text.lead(summary))
     for text, labels in report_text.notices(summary).items():
         everyone = len(labels) == len(summary["runs"])
-        page.note(text, kind="warning", title="" if everyone else ", ".join(labels))
+        page.note(text, kind="warning", title="Warning" if everyone else f"Warning: {', '.join(labels)}")
     tasks = report_text.runs_by_task(summary)
     if len(tasks) == 1:
         _tiles(page, tasks[0], summary["headline"])
@@ -102,11 +102,13 @@ def _task_section(page: Page, runs: Sequence[Mapping[str, Any]], summary: Mappin
     metric = headline[runs[0]["kind"]]
     page.section(f"Results: {task}")
     page.paragraph(f"Dataset {dataset}, task {task} ({runs[0]['kind']} label), protocol {protocol}.")
-    _add(page, tables.results(runs, headline))
+    _add(page, tables.results(runs))
     if len(tables.cells(runs)) > 1:
         caption = f"{METRIC_NAMES[metric]} by test split, with 95 % intervals."
         svg = figures.split_comparison(_points(runs, metric), x_label=f"{METRIC_NAMES[metric]}, %")
         page.figure(svg, caption=caption, alt=f"{caption} The numbers are those of the table above.")
+    with page.folded("Every metric"):
+        _add(page, tables.results(runs, every_metric=True))
     labels = {run["label"] for run in runs}
     compared = [row for row in summary["comparisons"] if row["first"] in labels]
     refused = [row for row in summary["not_compared"] if row["first"] in labels]

@@ -64,9 +64,9 @@ def markdown(summary: Mapping[str, Any]) -> str:
     for text, labels in notices(summary).items():
         lines += [f"> **{_plain(text)}** ({_plain(', '.join(labels))})", ""]
     for runs in runs_by_task(summary):
-        lines += [f"## {_plain(runs[0]['task'])}", "", *_markdown_table(tables.results(runs, summary["headline"]))]
-        labels = {run["label"] for run in runs}
-        compared = [row for row in summary["comparisons"] if row["first"] in labels]
+        lines += [f"## {_plain(runs[0]['task'])}", "", *_markdown_table(tables.results(runs))]
+        inside = {run["label"] for run in runs}
+        compared = [row for row in summary["comparisons"] if row["first"] in inside]
         if compared:
             lines += ["### Paired differences", "", *_markdown_table(tables.differences(compared))]
     sections = {

@@ -24,6 +24,10 @@ METRIC_NAMES = {
 }
 
 
+MAIN_METRICS = {"single": ("acc1", "acc5", "mean_class_accuracy"), "multi": ("map_macro", "map_micro", "map_charades")}
+"""What a table of results shows first for a task of each kind; the headline is the first."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Table:
     """Columns and rows of text; `emphasis` holds the numbers of bold rows."""
@@ -66,12 +70,12 @@ def cells(runs: Iterable[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], st
     return [(run, name, split) for run in runs for name, split in run["splits"].items()]
 
 
-def results(runs: Sequence[Mapping[str, Any]], headline: Mapping[str, str]) -> Table:
-    """Every metric of every run and split of one task."""
+def results(runs: Sequence[Mapping[str, Any]], *, every_metric: bool = False) -> Table:
+    """The main metrics, or every one, of all runs and splits of one task."""
     found = cells(runs)
-    metrics = [name for name in METRIC_NAMES if any(name in split for _, _, split in found)]
-    first = headline[found[0][0]["kind"]]
-    metrics = [first, *(name for name in metrics if name != first)]
+    main = MAIN_METRICS[found[0][0]["kind"]]
+    others = [name for name in METRIC_NAMES if name not in main] if every_metric else []
+    metrics = [name for name in (*main, *others) if any(name in split for _, _, split in found)]
     rows = [
         [run["label"], name, *(with_interval(split, metric) for metric in metrics), f"{split['num_clips']:.0f}"]
         for run, name, split in found
@@ -79,13 +83,14 @@ def results(runs: Sequence[Mapping[str, Any]], headline: Mapping[str, str]) -> T
     return Table(
         columns=["run", "split", *(METRIC_NAMES[metric] for metric in metrics), "clips"],
         rows=rows,
-        caption=f"In percent, 95 % intervals in brackets; the headline metric is {METRIC_NAMES[first]}.",
+        caption=f"In percent, 95 % intervals in brackets; the headline metric is {METRIC_NAMES[metrics[0]]}.",
     )
 
 
 def differences(comparisons: Sequence[Mapping[str, Any]]) -> Table:
     """Second run minus first, in points, on the same clips."""
-    metrics = [name for name in METRIC_NAMES if any(name in row["differences"] for row in comparisons)]
+    main = [name for names in MAIN_METRICS.values() for name in names]
+    metrics = [name for name in main if any(name in row["differences"] for row in comparisons)]
     tested = any(row["p_value"] is not None for row in comparisons)
     rows = []
     for row in comparisons:
@@ -156,7 +161,7 @@ def published(runs: Sequence[Mapping[str, Any]]) -> Table:
     return Table(
         columns=["run", "split", "this run, %", "printed, %", "method", "metric", "where"],
         rows=rows,
-        caption="The papers do not say how their mAP is averaged, so that both averages stand beside it.",
+        caption="Printed by the papers for the full method. They do not say how mAP is averaged: see both.",
     )
 
 

@@ -95,7 +95,7 @@ def extract(
         config: streams and settings.
         workers: decode processes.
         shards: part of the plan: `17-32` (inclusive), `2/8` (counted from 0), `auto`; None: all.
-        device: where the models run, in torch's words.
+        device: where the models run, in torch's words; `auto` takes a GPU if there is one.
         retry_failed: also decode clips again whose rows are failures.
         progress: called after every clip.
 
@@ -204,6 +204,8 @@ def _load_models(config: ExtractConfig, needed: set[str], device: str) -> _Model
 def _device(name: str) -> "torch.device":
     import torch
 
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

@@ -5,22 +5,27 @@ stdout carries the result, stderr logs and progress bars, and the exit code says
 """
 
 import json
-import logging
 import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
 
 import click
 
 from cache.errors import DeconfoundError
 from cache.manifest import Dataset
 from pipeline.config import load_recipe
+from pipeline.printing import (
+    ExtractionProgress,
+    metrics_to_text,
+    plan_to_json,
+    plan_to_text,
+    streams_to_json,
+    streams_to_text,
+    summary_to_json,
+    summary_to_text,
+)
 from pipeline.startup import check_packages, configure_logging
-from pipeline.tables import format_bytes, format_table
+from pipeline.tables import format_table
 
-logger = logging.getLogger(__name__)
-Command = TypeVar("Command", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
 EXIT_FAILED_ITEMS, EXIT_VERIFICATION, EXIT_INTERRUPT = 3, 4, 130
 
@@ -29,6 +34,12 @@ videos_option = click.option("--videos", type=PATH, help="Video root on this mac
 set_option = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one recipe key.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 device_option = click.option("--device", default="auto", help="cpu, cuda, cuda:1; auto takes a GPU if there is one.")
+token_cache_option = click.option(
+    "--token-cache", type=PATH, help="Folder of a frozen video encoder's tokens [CACHE/video_tokens]."
+)
+streams_option = click.option("--streams", help="Comma-separated: frames, visual_prompts, joints, text.")
+workers_option = click.option("--workers", default=2, show_default=True, help="Decode processes.")
+shards_option = click.option("--shards", help="Part of the work: 17-32 (numbers), or 2/8 (the third of eight).")
 
 
 def main() -> None:
@@ -118,7 +129,10 @@ def prepare_folder_command(videos: Path, out: Path, name: str | None, prompt: st
 @click.argument("dataset", type=PATH)
 @cache_option
 @click.option("--recipe", help="Recipe whose [extract] section to use.")
-@click.option("--streams", help="Comma-separated: frames, visual_prompts, joints, text.")
+@streams_option
+@workers_option
+@shards_option
+@device_option
 @set_option
 @videos_option
 @json_option
@@ -127,25 +141,30 @@ def plan(
     cache: Path,
     recipe: str | None,
     streams: str | None,
+    workers: int,
+    shards: str | None,
+    device: str,
     overrides: tuple[str, ...],
     videos: Path | None,
     as_json: bool,
 ) -> None:
     """Say what `extract` would do: counts, missing files, disk and hours. Nothing is loaded or written."""
-    from extract.estimate import estimate
+    from extract.estimate import plan as estimate
 
     config = load_recipe(recipe, [*_streams_override(streams), *overrides]).extract
-    result = estimate(Dataset.read(dataset, videos=videos), cache, config)
-    click.echo(json.dumps(result.to_json()) if as_json else result.to_text())
+    result = estimate(
+        Dataset.read(dataset, videos=videos), cache, config, workers=workers, shards=shards, device=device
+    )
+    click.echo(json.dumps(plan_to_json(result)) if as_json else plan_to_text(result))
 
 
 @cli.command()
 @click.argument("dataset", type=PATH)
 @cache_option
 @click.option("--recipe", help="Recipe whose [extract] section to use.")
-@click.option("--streams", help="Comma-separated: frames, visual_prompts, joints, text.")
-@click.option("--workers", default=2, show_default=True, help="Decode processes.")
-@click.option("--shards", help="Part of the work: 17-32 (numbers), or 2/8 (the third of eight).")
+@streams_option
+@workers_option
+@shards_option
 @device_option
 @set_option
 @videos_option
@@ -167,8 +186,9 @@ def extract(
 
     config = load_recipe(recipe, [*_streams_override(streams), *overrides]).extract
     data = Dataset.read(dataset, videos=videos)
-    summary = run(data, cache, config, workers=workers, shards=shards, device=device)
-    click.echo(json.dumps(summary.to_json()) if as_json else summary.to_text())
+    with ExtractionProgress() as progress:
+        summary = run(data, cache, config, workers=workers, shards=shards, device=device, progress=progress)
+    click.echo(json.dumps(summary_to_json(summary)) if as_json else summary_to_text(summary))
     if summary.num_failed:
         sys.exit(EXIT_FAILED_ITEMS)
 
@@ -180,7 +200,8 @@ def status(cache: Path, as_json: bool) -> None:
     """Count what a cache holds: clips done, failed by code, left, and disk use."""
     from cache.verify import survey
 
-    _print_streams(survey(cache), as_json)
+    reports = survey(cache)
+    click.echo(json.dumps(streams_to_json(reports)) if as_json else streams_to_text(reports))
 
 
 @cli.command()
@@ -192,7 +213,7 @@ def verify(cache: Path, deep: bool, as_json: bool) -> None:
     from cache.verify import verify as check
 
     reports = check(cache, deep=deep)
-    _print_streams(reports, as_json)
+    click.echo(json.dumps(streams_to_json(reports)) if as_json else streams_to_text(reports))
     if any(report.problems for report in reports.values()):
         sys.exit(EXIT_VERIFICATION)
 
@@ -204,7 +225,7 @@ def verify(cache: Path, deep: bool, as_json: bool) -> None:
 @click.option("--run", "run_folder", type=PATH, required=True, help="Run directory to make or to continue.")
 @click.option("--seed", type=int, help="Instead of train.seed.")
 @click.option("--no-verify", is_flag=True, help="Do not check the sha256 of the cache's shards.")
-@click.option("--token-cache", type=PATH, help="Where tokens of a frozen video encoder go [the cache].")
+@token_cache_option
 @device_option
 @set_option
 def train(
@@ -233,8 +254,6 @@ def train(
         verify=not no_verify,
         token_cache=token_cache,
     )
-    for notice in run.info.notices:
-        click.echo(f"note: {notice}", err=True)
     click.echo(f"{run.path}: {run.info.status}; predictions for {', '.join(run.splits)}")
 
 
@@ -243,36 +262,41 @@ def train(
 @click.option("--split", help="Split of the run's protocol [the recipe's predict_splits].")
 @click.option("--dataset", type=PATH, help="Dataset folder, instead of the one trained on.")
 @click.option("--cache", type=PATH, help="Cache folder, instead of the one trained on.")
+@token_cache_option
 @device_option
-def predict(run_folder: Path, split: str | None, dataset: Path | None, cache: Path | None, device: str) -> None:
+def predict(
+    run_folder: Path,
+    split: str | None,
+    dataset: Path | None,
+    cache: Path | None,
+    token_cache: Path | None,
+    device: str,
+) -> None:
     """Write raw logits of a split into the run directory."""
     from train.predict import predict as run_prediction
 
-    for predictions in run_prediction(run_folder, split=split, dataset=dataset, cache=cache, device=device):
+    for predictions in run_prediction(
+        run_folder, split=split, dataset=dataset, cache=cache, token_cache=token_cache, device=device
+    ):
         click.echo(f"{predictions.split}: {len(predictions.clip_ids)} clips, {len(predictions.skipped)} skipped")
 
 
 @cli.command()
 @click.argument("run_folders", metavar="RUN...", type=PATH, nargs=-1, required=True)
 @click.option("--report", type=PATH, help="Folder for index.html, metrics.json, per_class.csv, report.md.")
+@click.option("--cluster", help="Resample clips of one group together, for example subject.")
 @json_option
-def evaluate(run_folders: tuple[Path, ...], report: Path | None, as_json: bool) -> None:
+def evaluate(run_folders: tuple[Path, ...], report: Path | None, cluster: str | None, as_json: bool) -> None:
     """Turn saved logits into numbers, and into a report."""
     from cache.run import Run
-    from evaluate.report import evaluate_runs, write_report
+    from evaluate.report import write_report
+    from evaluate.summary import summarise
 
     runs = [Run.open(folder) for folder in run_folders]
-    results = write_report(runs, report) if report else evaluate_runs(runs)
-    if as_json:
-        click.echo(json.dumps(results))
-        return
-    rows = [
-        (run["name"], split, metric, f"{100 * value:.2f}")
-        for run in results["runs"]
-        for split, scores in run["splits"].items()
-        for metric, value in scores["metrics"].items()
-    ]
-    click.echo(format_table(("run", "split", "metric", "%"), rows))
+    summary = write_report(runs, report, cluster=cluster) if report else summarise(runs, cluster=cluster)
+    click.echo(json.dumps(summary) if as_json else metrics_to_text(summary))
+    if report and not as_json:
+        click.echo(f"report: {report / 'index.html'}")
 
 
 @cli.command()
@@ -289,28 +313,3 @@ def _streams_override(streams: str | None) -> list[str]:
     if streams is None:
         return []
     return [f"extract.streams={json.dumps([name.strip() for name in streams.split(',')])}"]
-
-
-def _print_streams(reports: Mapping[str, Any], as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps({"streams": {name: report.to_json() for name, report in reports.items()}}))
-        return
-    header = ("stream", "rows", "ok", "failed", "left", "size", "content_sha256")
-    rows = [
-        (
-            name,
-            report.rows,
-            report.ok,
-            ", ".join(f"{code} {count}" for code, count in sorted(report.failed.items())) or "0",
-            report.left,
-            format_bytes(report.num_bytes),
-            (report.content_sha256 or "-")[:16],
-        )
-        for name, report in reports.items()
-    ]
-    click.echo(format_table(header, rows))
-    for name, report in reports.items():
-        if report.random_weights:
-            click.echo(f'note: {name} was made with random weights (pretrained = "none")')
-        for problem in report.problems:
-            click.echo(f"problem: {problem}", err=True)

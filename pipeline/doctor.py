@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cache.errors import WeightsError
+from cache.weights_file import find_weights
 from pipeline.tables import format_bytes, format_table
 
 _PACKAGES = ("torch", "torchvision", "open_clip_torch", "timm", "av", "decord", "h5py", "numpy", "scikit-learn")
@@ -90,13 +91,23 @@ def _examine_weights(findings: Findings) -> None:
     from extract.config import ImageEncoderConfig, PoseConfig
     from extract.image_encoder import image_encoder_spec
     from extract.pose.estimator import pose_weights
-    from train.weights import timesformer_weights
+    from train.weights import TIMESFORMER_SOURCES
 
     image, pose = ImageEncoderConfig(), PoseConfig()
+    video = "8x32_224_K400"
     searches = {
         f"{image.model} {image.pretrained}": ("extract", lambda: image_encoder_spec(image, offline=True)[1]),
         pose.weights: ("extract --streams joints", lambda: pose_weights(pose, offline=True)),
-        "8x32_224_K400": ("train", lambda: timesformer_weights("8x32_224_K400", offline=True)),
+        video: (
+            "train",
+            lambda: find_weights(
+                video,
+                sources=TIMESFORMER_SOURCES,
+                what="TimeSformer",
+                key="train.video_encoder.pretrained",
+                offline=True,
+            ),
+        ),
     }
     for name, (command, search) in searches.items():
         try:

@@ -6,7 +6,7 @@ always taken at the same instants. No worker processes: copying batches between 
 """
 
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -44,6 +44,11 @@ class ClipSet:
 
     def __repr__(self) -> str:
         return f"ClipSet({self.split!r}, {len(self)} clips, {len(self.skipped)} skipped)"
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """Reason for skipping -> number of clips, the most frequent first."""
+        return dict(Counter(self.skipped.values()).most_common())
 
     @property
     def groups(self) -> dict[str, tuple[str, ...]]:
@@ -97,10 +102,10 @@ def select_clips(dataset: Dataset, task: Task, protocol: str, split: str, reader
         else:
             skipped[clip.id] = reason
     if not usable:
-        counts = {reason: list(skipped.values()).count(reason) for reason in dict.fromkeys(skipped.values())}
+        counts = dict(Counter(skipped.values()).most_common(5))
         raise ConfigError(
             f"split {split!r} of protocol {protocol!r} has no usable clip for task {task.name!r}: {len(skipped)} "
-            f"clips, skipped for {dict(list(counts.items())[:5])}"
+            f"clips, skipped for {counts}"
         )
     return ClipSet(split=split, clips=tuple(usable), targets=dataset.targets(task, usable), skipped=skipped)
 

@@ -87,8 +87,7 @@ def train(
         experiment.store.verify_once()
     if current is None:
         current = Run.create(run, _info(experiment, run, dataset_folder, cache, recipe), asked)
-    for notice in experiment.notices:
-        logger.warning("%s", notice)
+    _log_what_to_know(experiment)
     trainer = Trainer(experiment, current, experiment.sources(target, progress=progress), target)
     trainer.fit(progress=progress)
     trainer.predict()
@@ -108,7 +107,8 @@ class Trainer:
         self.source = sources[self.config.train_split]
         self.steps_per_epoch = num_batches(len(self.source.clip_set), self.config.batch_size)
         self.position = self._restored()
-        self._loss_sum = torch.tensor(self.position.loss_sum, dtype=torch.float64, device=device)
+        exact = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
+        self._loss_sum = torch.tensor(self.position.loss_sum, dtype=exact, device=device)
         self._saved_at = self._counted_at = time.monotonic()
 
     def _restored(self) -> Position:
@@ -251,6 +251,17 @@ def _existing_run(path: Path, asked: Mapping[str, Any]) -> Run | None:
             "Use its configuration to continue it, or another run directory"
         )
     return run
+
+
+def _log_what_to_know(experiment: Experiment) -> None:
+    for notice in experiment.notices:
+        logger.warning("%s", notice)
+    for clip_set in experiment.clip_sets.values():
+        if clip_set.skipped:
+            reasons = ", ".join(f"{reason} ({count})" for reason, count in clip_set.reasons.items())
+            logger.warning(
+                "split %s: %d clips, %d skipped: %s", clip_set.split, len(clip_set), len(clip_set.skipped), reasons
+            )
 
 
 def _info(experiment: Experiment, run: Path, dataset_folder: Path, cache: Path, recipe: str) -> RunInfo:

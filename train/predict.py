@@ -131,11 +131,13 @@ def run_model(model: nn.Module, batch: Batch, config: TrainConfig) -> Tensor:
 
 
 def resolve_device(name: str) -> torch.device:
-    """A torch device that exists here.
+    """A torch device that exists here; `auto` is a GPU if there is one.
 
     Raises:
         ConfigError: unknown, or not on this machine.
     """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:

@@ -54,7 +54,7 @@ VARIANTS: Mapping[str, Mapping[str, bool]] = {
 """Every method by its switches. `control` is the baseline with VCI's temporal layers and nothing else of it."""
 SHORT_LIST = ("baseline", "control", "CMDCL")
 _QUICK_VIDEOS = {"num_train": 160, "num_validation": 40, "num_test": 80}
-_QUICK_EPOCHS = 15
+_QUICK_EPOCHS = 24
 _PROBED_VIDEOS = {False: 80, True: 40}
 
 

@@ -92,7 +92,11 @@ def _findings(page: Page, summary: Summary) -> None:
         "Differences are between methods on the same videos. Without the control, the front-door step would be "
         "credited with what attention over time does by itself."
     )
-    page.bullets(summary.findings)
+    page.bullets(summary.main_findings)
+    rest = [text for text in summary.findings if text not in summary.main_findings]
+    if rest:
+        with page.folded("All other comparisons"):
+            page.bullets(rest)
 
 
 def _results(page: Page, summary: Summary) -> None:
@@ -219,7 +223,8 @@ def _probe_cells(row: ProbeRow) -> list[str]:
 
 def _about(page: Page, summary: Summary) -> None:
     page.section("About this page")
-    page.paragraph("The standard report of every run: activity/index.html and atomic/index.html, beside this page.")
+    page.paragraph("The standard reports, with curves, classes and confusions of every run:")
+    page.links([(f"{task}/index.html", f"Report of the task {task}") for task in HEADLINE])
     page.table(
         ["task", "method", "seed", "run"],
         [[run.task, run.method, run.seed, run.name] for run in summary.runs],

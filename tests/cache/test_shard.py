@@ -218,9 +218,9 @@ def test_a_full_disk_is_a_storage_error_and_leaves_the_old_file(
 
 def test_a_sweep_removes_only_temporaries_of_dead_processes(tmp_path: Path) -> None:
     host = atomic._host()
-    dead = tmp_path / f".shard.h5~{host}~4194399~.tmp"
-    alive = tmp_path / f".shard.h5~{host}~{os.getpid()}~.tmp"
-    elsewhere = tmp_path / ".shard.h5~another~4194399~.tmp"
+    dead = tmp_path / f".shard.h5~{host}~4194399-1~.tmp"
+    alive = tmp_path / f".shard.h5~{host}~{os.getpid()}-1~.tmp"
+    elsewhere = tmp_path / ".shard.h5~another~4194399-1~.tmp"
     for path in (dead, alive, elsewhere):
         path.touch()
     assert atomic.sweep(tmp_path) == 1

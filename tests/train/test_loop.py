@@ -163,6 +163,14 @@ def test_other_training_labels_are_refused_when_a_run_continues(folder: Path, mo
         run_training(folder, config, dataset=changed)
 
 
+def test_skipped_clips_are_counted_in_the_log(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dataset = Dataset.read(folder / "dataset")
+    unlabelled = [replace(clip, labels={}) for clip in dataset.clips[1:3]]
+    partly = replace(dataset, clips=(dataset.clips[0], *unlabelled, *dataset.clips[3:]))
+    run_training(folder, tiny_config(frozen=True, epochs=1), dataset=partly)
+    assert "split train: 6 clips, 2 skipped: no label for task activity (2)" in caplog.text
+
+
 def test_bf16_trains_and_predicts_finite_logits(folder: Path) -> None:
     run = run_training(folder, tiny_config(precision="bf16"))
     assert np.isfinite(run.predictions("test").logits).all()

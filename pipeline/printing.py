@@ -1,0 +1,138 @@
+"""What commands say: the result of a stage as text for people and as JSON for programs.
+
+The stages return plain data and print nothing; what it looks like is decided here, once for both forms.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from cache.progress import Progress
+from cache.verify import StreamReport
+from pipeline.tables import format_bytes, format_seconds, format_table
+
+if TYPE_CHECKING:
+    from extract.estimate import ExtractionPlan
+    from extract.extractor import ExtractionSummary
+
+_MOST_LISTED = 10
+
+
+class ExtractionProgress:
+    """A progress bar that learns its length from the first report of the extraction."""
+
+    def __init__(self) -> None:
+        self._bar: Progress | None = None
+
+    def __call__(self, _done: int, failed: int, total: int) -> None:
+        """One more clip is done."""
+        if self._bar is None:
+            self._bar = Progress(total, "extract", unit="clip")
+        self._bar.advance(failed=failed)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def summary_to_json(summary: "ExtractionSummary") -> dict[str, Any]:
+    """The object that `extract --json` prints."""
+    return asdict(summary) | {"num_failed": summary.num_failed}
+
+
+def summary_to_text(summary: "ExtractionSummary") -> str:
+    """Counts per stream, and what to do about failures."""
+    rows = [(name, stream.ok, _codes(stream.failed)) for name, stream in summary.streams.items()]
+    lines = [format_table(("stream", "ok", "failed"), rows)]
+    if summary.already_done:
+        lines.append("nothing to do: all of it was there")
+    else:
+        lines.append(f"{summary.num_clips_decoded} clips decoded in {format_seconds(summary.seconds)}")
+    if summary.num_failed:
+        lines.append("failed clips are rows with a code and a reason; training skips and counts them")
+    return "\n".join(lines)
+
+
+def plan_to_json(plan: "ExtractionPlan") -> dict[str, Any]:
+    """The object that `plan --json` prints."""
+    body = asdict(plan) | {"gigabytes_left": plan.gigabytes_left}
+    return body | {"missing_videos": [str(path) for path in plan.missing_videos]}
+
+
+def plan_to_text(plan: "ExtractionPlan") -> str:
+    """Counts, missing files, and the estimate with what it rests on."""
+    rows = [
+        (name, stream.num_done, stream.num_left, format_bytes(stream.gigabytes_left * 1e9))
+        for name, stream in plan.streams.items()
+    ]
+    lines = [
+        f"{plan.num_clips} clips of {plan.num_videos} videos in {plan.num_shards} shards, "
+        f"{len(plan.shards_left)} of them left",
+        format_table(("stream", "done", "left", "will take"), rows),
+        f"about {format_seconds(plan.hours * 3600)} and {format_bytes(plan.gigabytes_left * 1e9)}, assuming:",
+        *(f"  {assumption}" for assumption in plan.assumptions),
+    ]
+    lines += _listing("missing", [str(path) for path in plan.missing_videos])
+    lines += _listing("unreadable (among the probed)", plan.unreadable_videos)
+    return "\n".join(lines)
+
+
+def metrics_to_text(summary: Mapping[str, Any]) -> str:
+    """Every metric of every run and split, with its interval, after the runs' notices."""
+    from evaluate.tables import METRIC_NAMES, cells, interval_text, percent
+
+    rows = [
+        (run["label"], name, title, percent(split[metric]), interval_text(split, metric))
+        for run, name, split in cells(summary["runs"])
+        for metric, title in METRIC_NAMES.items()
+        if split.get(metric) is not None
+    ]
+    notices = dict.fromkeys(notice for run in summary["runs"] for notice in run["notices"])
+    table = format_table(("run", "split", "metric", "%", "95 % interval"), rows)
+    return "\n".join([*(f"note: {notice}" for notice in notices), table])
+
+
+def streams_to_json(reports: Mapping[str, StreamReport]) -> dict[str, Any]:
+    """The object that `status --json` and `verify --json` print."""
+    return {"streams": {name: report.to_json() for name, report in reports.items()}}
+
+
+def streams_to_text(reports: Mapping[str, StreamReport]) -> str:
+    """A row per stream, then random weights and problems in words."""
+    header = ("stream", "rows", "ok", "failed", "left", "size", "content_sha256")
+    rows = [
+        (
+            name,
+            report.rows,
+            report.ok,
+            _codes(report.failed),
+            report.left,
+            format_bytes(report.num_bytes),
+            (report.content_sha256 or "-")[:16],
+        )
+        for name, report in reports.items()
+    ]
+    lines = [format_table(header, rows)]
+    for name, report in reports.items():
+        if report.random_weights:
+            lines.append(f'note: {name} was made with random weights (pretrained = "none")')
+        lines += [f"problem: {problem}" for problem in report.problems]
+    return "\n".join(lines)
+
+
+def _codes(failed: Mapping[str, int]) -> str:
+    return ", ".join(f"{code} {count}" for code, count in sorted(failed.items())) or "0"
+
+
+def _listing(title: str, lines: "list[str] | tuple[str, ...]") -> list[str]:
+    if not lines:
+        return []
+    rest = len(lines) - _MOST_LISTED
+    more = [f"  ... and {rest} more"] if rest > 0 else []
+    return [f"{title}: {len(lines)}", *(f"  {line}" for line in lines[:_MOST_LISTED]), *more]
