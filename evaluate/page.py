@@ -38,10 +38,11 @@ Cell = str | int | None
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _NUMBER = re.compile(r"[-+−±]?\d[\d .,/]*( ?(%|s|ms|M|k|G|points?))?( ?(±|to|\[|\().*)?|-|–|")
+_SHORT = 28  # letters
 _FORBIDDEN_IN_SVG = re.compile(
-    r"<\s*(script|foreignObject|iframe|image|style|a)\b|\son\w+\s*=|href\s*=\s*[\"'](?!#)", re.IGNORECASE
+    r"<\s*(script|foreignObject|iframe|image|style|a)\b|<[^>]*\son\w+\s*=|<[^>]*href\s*=\s*[\"'](?!#)", re.IGNORECASE
 )
-_BESIDE = re.compile(r"[\w.-]+(/[\w.-]+)*")
+_BESIDE = re.compile(r"[\w.-]+(/[\w.-]+)*")  # a relative path: no scheme, no leading slash
 _MEDIA = {b"\xff\xd8\xff": "image/jpeg", b"\x89PNG": "image/png"}
 
 _STYLE = (Path(__file__).parent / "page.css").read_text(encoding="utf-8").strip()
@@ -66,8 +67,12 @@ def _check_svg(svg: str) -> None:
         raise ValueError(f"the SVG holds {found.group(0)!r}: figures may neither run, load nor link anything")
 
 
-def _reads_as_numbers(rows: Sequence[Sequence[str]], column: int) -> bool:
-    return bool(rows) and all(_NUMBER.fullmatch(row[column]) for row in rows)
+def _column_class(rows: Sequence[Sequence[str]], column: int) -> str:
+    """Numbers stand right; a column of short texts is never broken, it scrolls."""
+    texts = [row[column] for row in rows]
+    if texts and all(_NUMBER.fullmatch(text) for text in texts):
+        return ' class="number"'
+    return ' class="short"' if all(len(text) <= _SHORT for text in texts) else ""
 
 
 class Page:
@@ -130,8 +135,7 @@ class Page:
             if len(row) != len(columns):
                 raise ValueError(f"row {number} has {len(row)} cells for {len(columns)} columns")
         texts = [["–" if cell is None else str(cell) for cell in row] for row in rows]
-        numeric = [all(_NUMBER.fullmatch(row[c]) for row in texts) and bool(texts) for c in range(len(columns))]
-        classes = [' class="number"' if is_number else "" for is_number in numeric]
+        classes = [_column_class(texts, column) for column in range(len(columns))]
         head = "".join(f'<th scope="col"{css}>{_escape(name)}</th>' for css, name in zip(classes, columns, strict=True))
         body = "".join(
             ('<tr class="emphasis">' if number in emphasis else "<tr>")
@@ -139,9 +143,9 @@ class Page:
             + "</tr>\n"
             for number, row in enumerate(texts)
         )
-        title = f"<caption>{_escape(caption)}</caption>" if caption else ""
         return self._add(
-            f'<div class="scroll"><table>{title}<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>'
+            f'<figure class="table">{self._caption(caption)}<div class="scroll"><table><thead><tr>{head}</tr></thead>\n'
+            f"<tbody>{body}</tbody></table></div></figure>"
         )
 
     def figure(self, svg: str, *, caption: str = "", alt: str = "") -> Self:

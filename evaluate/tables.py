@@ -89,9 +89,9 @@ def results(runs: Sequence[Mapping[str, Any]], *, every_metric: bool = False) ->
 
 def differences(comparisons: Sequence[Mapping[str, Any]]) -> Table:
     """Second run minus first, in points, on the same clips."""
-    main = [name for names in MAIN_METRICS.values() for name in names]
-    metrics = [name for name in main if any(name in row["differences"] for row in comparisons)]
     tested = any(row["p_value"] is not None for row in comparisons)
+    main = MAIN_METRICS["single" if tested else "multi"]
+    metrics = [name for name in main if any(name in row["differences"] for row in comparisons)]
     rows = []
     for row in comparisons:
         line = [row["second"], row["first"], row["split"]]

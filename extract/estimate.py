@@ -111,7 +111,7 @@ def _probe_some(paths: Sequence[Path], config: ExtractConfig) -> tuple[list[Vide
 def _streams(
     cache: Path, config: ExtractConfig, tasks: list[ShardTask], num_clips: int, infos: list[VideoInfo]
 ) -> dict[str, StreamPlan]:
-    streams = {}
+    streams: dict[str, StreamPlan] = {}
     for stream in config.streams:
         if stream == "text":
             continue

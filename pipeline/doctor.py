@@ -8,14 +8,16 @@ import importlib.util
 import os
 import platform
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from cache.errors import WeightsError
-from cache.weights_file import find_weights
+from cache.weights_file import WeightsFile, find_weights
 from pipeline.tables import format_bytes, format_table
 
+_VIDEO_TAG = "8x32_224_K400"
 _PACKAGES = ("torch", "torchvision", "open_clip_torch", "timm", "av", "decord", "h5py", "numpy", "scikit-learn")
 
 
@@ -94,20 +96,15 @@ def _examine_weights(findings: Findings) -> None:
     from train.weights import TIMESFORMER_SOURCES
 
     image, pose = ImageEncoderConfig(), PoseConfig()
-    video = "8x32_224_K400"
-    searches = {
+
+    def video_encoder() -> WeightsFile:
+        key = "train.video_encoder.pretrained"
+        return find_weights(_VIDEO_TAG, sources=TIMESFORMER_SOURCES, what="TimeSformer", key=key, offline=True)
+
+    searches: dict[str, tuple[str, Callable[[], WeightsFile]]] = {
         f"{image.model} {image.pretrained}": ("extract", lambda: image_encoder_spec(image, offline=True)[1]),
         pose.weights: ("extract --streams joints", lambda: pose_weights(pose, offline=True)),
-        video: (
-            "train",
-            lambda: find_weights(
-                video,
-                sources=TIMESFORMER_SOURCES,
-                what="TimeSformer",
-                key="train.video_encoder.pretrained",
-                offline=True,
-            ),
-        ),
+        _VIDEO_TAG: ("train", video_encoder),
     }
     for name, (command, search) in searches.items():
         try:

@@ -4,7 +4,8 @@
     FOLDER/weights/              the tiny frozen models as standard files (frozen_models.py)
     FOLDER/cache/                what `extract` makes
     FOLDER/runs/                 a run per method, task and seed
-    FOLDER/report/index.html     what was learnt; summary.json beside it has the numbers
+    FOLDER/report/index.html     what was learnt
+    FOLDER/summary.json          the same as numbers
 
 Each step reuses what stands. A reader will ask why torch gets one thread: models this small finish sooner in two
 processes of one thread than in one of two, and on a machine that is shared with others several times sooner.
@@ -125,7 +126,7 @@ def run_demo(
     with watch.time("report"):
         write_page(folder / "report", summary, runs, world, dataset)
     summary.timings.update(watch.seconds, total=round(sum(watch.seconds.values()), 2))
-    atomic.write_json(folder / "report" / "summary.json", summary.to_json())
+    atomic.write_json(folder / "summary.json", summary.to_json())
     return summary.to_json()
 
 

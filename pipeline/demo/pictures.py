@@ -45,7 +45,7 @@ def surroundings(world: WorldConfig, *, columns: int = 7) -> bytes:
 def describe(recording: Recording) -> str:
     """What happens in a recording, in order."""
     story = ", ".join(segment.action for segment in recording.segments)
-    return f"{recording.activity or 'no activity'}: {story}"
+    return story if recording.activity is None else f"{recording.activity}: {story}"
 
 
 def _middles(world: WorldConfig, split: Split, activity: int, columns: int) -> list[Pixels]:

@@ -89,8 +89,8 @@ def _tiles(summary: Summary) -> list[tuple[str, str, str]]:
 def _findings(page: Page, summary: Summary) -> None:
     page.section("What came out")
     page.paragraph(
-        "Differences are between methods on the same videos. Without the control, the front-door step would be "
-        "credited with what attention over time does by itself."
+        "Differences are between methods on the same videos. The control is the baseline with VCI's temporal layers: "
+        "what it gains is attention over time and not the front-door step."
     )
     page.bullets(summary.main_findings)
     rest = [text for text in summary.findings if text not in summary.main_findings]

@@ -118,8 +118,9 @@ def ceiling_sentence(method: str, split: str, accuracy: Interval, ceiling: float
 
 
 def points(fraction: float) -> str:
-    """A signed difference in percentage points."""
-    return f"{100 * fraction:+.1f}"
+    """A signed difference in percentage points; small ones get more digits, so that their sign can be believed."""
+    value = 100 * fraction
+    return f"{value:+.2f}" if 0 < abs(value) < 0.05 else f"{value:+.1f}"
 
 
 def percent(interval: Interval) -> str:

@@ -8,7 +8,7 @@ def test_off_a_terminal_a_plain_line_comes_every_thirty_seconds(
 ) -> None:
     monkeypatch.delenv("TQDM_DISABLE", raising=False)
     now = 100.0
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now)
+    monkeypatch.setattr("time.monotonic", lambda: now)
     with progress.Progress(10, "extract", unit="clip") as bar:
         bar.advance(2)
         now += 31.0

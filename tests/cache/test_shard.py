@@ -1,6 +1,7 @@
 import os
 import random
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -83,7 +84,7 @@ def test_values_that_are_not_finite_are_never_committed(tmp_path: Path, value: f
 
 
 def test_joints_must_be_nan_exactly_where_the_score_is_zero(tmp_path: Path) -> None:
-    fields = {
+    fields: dict[str, np.ndarray[Any, Any]] = {
         "xy": np.zeros((1, 2, 2), np.float32),
         "score": np.array([[0.5, 0.0]], np.float32),
         "valid": np.ones(1, np.uint8),

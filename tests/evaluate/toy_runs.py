@@ -8,16 +8,7 @@ from cache.manifest import TaskKind
 from cache.predictions import Predictions
 from cache.run import Run, RunInfo
 
-CLASS_NAMES = (
-    "fried egg",
-    "scrambled egg",
-    "milk coffee",
-    "milk tea",
-    "jam toast",
-    "sandwich",
-    "pancake",
-    "fruit salad",
-)
+CLASS_NAMES = ("fried egg", "scrambled egg", "milk coffee", "milk tea", "jam toast", "sandwich", "pancake", "salad")
 
 
 def predictions(

@@ -1,0 +1,155 @@
+"""Intervals and tests: coverage on synthetic scores, other implementations, and determinism."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from cache.errors import ConfigError
+from evaluate import metrics, uncertainty
+from evaluate.compare import compare, resamples_of, why_not_comparable
+from evaluate.uncertainty import Resamples
+from tests.evaluate import toy_runs
+
+
+def _coverage(method: uncertainty.Method, *, num_worlds: int) -> tuple[float, float]:
+    """How often the interval, and the plain percentile interval, hold the mAP of a very large test set."""
+    truth = metrics.evaluate(toy_runs.predictions(kind="multi", n=40_000, seed=1))["map_macro"]
+    held = plain = 0
+    for world in range(num_worlds):
+        item = toy_runs.predictions(kind="multi", n=80 + world, seed=world)
+        card, resamples = metrics.resampled_card(item), Resamples(num_clips=80 + world, count=200, seed=world)
+        interval = uncertainty.bootstrap(card, resamples, method=method)["map_macro"]
+        low, high = np.quantile(uncertainty.draw({"": card}, resamples)[""]["map_macro"], [0.025, 0.975])
+        held += interval.low <= truth <= interval.high
+        plain += bool(low <= truth <= high)
+    return held / num_worlds, plain / num_worlds
+
+
+def test_the_basic_interval_covers_the_truth_and_the_percentile_interval_does_not() -> None:
+    held, plain = _coverage("basic", num_worlds=80)
+    assert 0.87 <= held <= 1.0
+    assert held > plain + 0.1
+
+
+def test_the_bca_interval_is_better_than_the_percentile_interval() -> None:
+    held, plain = _coverage("bca", num_worlds=40)
+    assert held > plain
+
+
+def test_bca_of_a_symmetric_unbiased_statistic_is_the_percentile_interval() -> None:
+    draws = np.linspace(0.0, 1.0, 2001)
+    interval = uncertainty.bca_interval(0.5, draws, np.array([0.4, 0.6, 0.5]))
+    assert (interval.low, interval.high) == pytest.approx((0.025, 0.975), abs=1e-3)
+
+
+def test_bca_equals_scipy_for_an_accuracy() -> None:
+    hits = (np.random.default_rng(0).random(120) < 0.8).astype(np.float64)
+
+    def card(weights: np.ndarray | None) -> dict[str, float]:
+        return {"acc": float(np.average(hits, weights=weights))}
+
+    ours = uncertainty.bootstrap(card, Resamples(num_clips=120, count=4000), method="bca")["acc"]
+    theirs = stats.bootstrap((hits,), np.mean, n_resamples=4000, method="BCa", rng=np.random.default_rng(1))
+    assert ours.low == pytest.approx(theirs.confidence_interval.low, abs=0.01)
+    assert ours.high == pytest.approx(theirs.confidence_interval.high, abs=0.01)
+
+
+def test_the_paired_difference_is_narrower_than_the_difference_of_independent_draws() -> None:
+    first = toy_runs.predictions(kind="multi", n=200, seed=0)
+    better = toy_runs.predictions(kind="multi", n=200, seed=0, skill=1.7)
+    cards = [metrics.resampled_card(item) for item in (first, better)]
+    paired = uncertainty.paired_differences(cards[0], cards[1], Resamples(num_clips=200, count=300))["map_macro"]
+    draws = [
+        uncertainty.draw({"": card}, Resamples(num_clips=200, count=300, seed=seed))[""]["map_macro"]
+        for seed, card in enumerate(cards)
+    ]
+    assert paired.high - paired.low < 0.5 * 4 * np.std(draws[1] - draws[0])
+    assert paired.low > 0
+
+
+def test_a_model_against_itself_differs_by_nothing() -> None:
+    item = toy_runs.predictions()
+    found = compare(item, item, num_resamples=50)
+    assert found.p_value == 1.0
+    assert {(gain.estimate, gain.low, gain.high) for gain in found.differences.values()} == {(0.0, 0.0, 0.0)}
+
+
+def test_clusters_are_drawn_whole() -> None:
+    clusters = ["a", "a", "b", "c", "c", "c"]
+    for weights in Resamples(num_clips=6, clusters=clusters, count=20).weights():
+        assert weights[0] == weights[1]
+        assert weights[3] == weights[4] == weights[5]
+        assert weights[0] + weights[2] + weights[3] == 3
+
+
+def test_intervals_by_cluster_are_wider_when_clips_of_a_cluster_are_alike() -> None:
+    rng = np.random.default_rng(0)
+    hits = np.repeat((rng.random(20) < 0.6).astype(np.float64), 10)
+
+    def card(weights: np.ndarray | None) -> dict[str, float]:
+        return {"acc": float(np.average(hits, weights=weights))}
+
+    alone = uncertainty.bootstrap(card, Resamples(num_clips=200, count=500))["acc"]
+    together = uncertainty.bootstrap(
+        card, Resamples(num_clips=200, clusters=np.repeat(np.arange(20), 10).tolist(), count=500)
+    )["acc"]
+    assert together.high - together.low > 2 * (alone.high - alone.low)
+
+
+def test_a_clip_of_unknown_subject_is_drawn_alone() -> None:
+    item = toy_runs.predictions(n=4)
+    object.__setattr__(item, "groups", {"subject": ("P1", "P1", "", "")})
+    assert resamples_of(item, cluster="subject", num_resamples=2, seed=0).units()[1] == 3
+    with pytest.raises(ConfigError, match=r"knows the groups \['subject'\]"):
+        resamples_of(item, cluster="camera", num_resamples=2, seed=0)
+
+
+def test_equal_seeds_give_equal_intervals_and_other_seeds_others() -> None:
+    card = metrics.resampled_card(toy_runs.predictions(kind="multi"))
+    runs = [uncertainty.bootstrap(card, Resamples(num_clips=60, count=60, seed=seed)) for seed in (4, 4, 5)]
+    assert runs[0] == runs[1]
+    assert runs[0] != runs[2]
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 10), (10, 10), (7, 10), (343, 355)])
+def test_wilson_equals_scipy(hits: int, n: int) -> None:
+    found = uncertainty.wilson(hits, n)
+    expected = stats.binomtest(hits, n).proportion_ci(method="wilson")
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-12)
+
+
+@pytest.mark.parametrize(("only_first", "only_second"), [(60, 40), (75, 40), (0, 3), (5, 5), (0, 0)])
+def test_mcnemar_equals_the_binomial_test(only_first: int, only_second: int) -> None:
+    first = np.array([True] * only_first + [False] * only_second + [True] * 7)
+    second = np.array([False] * only_first + [True] * only_second + [True] * 7)
+    total = only_first + only_second
+    expected = stats.binomtest(only_first, total).pvalue if total else 1.0
+    assert uncertainty.mcnemar(first, second) == pytest.approx(expected, abs=1e-12)
+
+
+def test_holm_by_hand() -> None:
+    assert uncertainty.holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
+    assert uncertainty.holm([]) == []
+
+
+def test_other_clips_targets_or_classes_are_not_compared() -> None:
+    item = toy_runs.predictions()
+    assert why_not_comparable(item, toy_runs.predictions(seed=9)) == ""
+    assert "different clips" in why_not_comparable(item, toy_runs.predictions(n=50))
+    assert "different classes" in why_not_comparable(item, toy_runs.predictions(class_names=("a", "b")))
+    other = toy_runs.predictions()
+    other.targets[0] = (other.targets[0] + 1) % 8
+    assert "different targets" in why_not_comparable(item, other)
+    with pytest.raises(ConfigError, match="cannot compare"):
+        compare(item, other)
+
+
+def test_a_resample_that_keeps_no_positive_is_left_out() -> None:
+    item = toy_runs.predictions(kind="multi", n=6)
+    item.targets[:] = 0
+    item.targets[0, 0] = 1
+    draws = uncertainty.draw({"": metrics.resampled_card(item)}, Resamples(num_clips=6, count=100))[""]["map_macro"]
+    assert 0 < np.isnan(draws).sum() < 60
+    assert uncertainty.basic_interval(0.5, draws).low >= 0
+    with pytest.raises(ValueError, match="0 of 3 resamples"):
+        uncertainty.basic_interval(0.5, np.full(3, np.nan))
