@@ -1,7 +1,8 @@
 """The dry run behind `deconfound plan`: what is there, what is missing, what it would cost.
 
-Nothing is written or loaded. Time and size are estimates from a few probed videos and the stated assumptions; they tell an hour from a week. The
-dimension of the embedding is guessed from the model's name, because looking it up would import the model's library.
+Nothing is written or loaded. Time and size are estimates from a few probed videos and the stated assumptions: they
+tell an hour from a week. The dimension of the embedding is guessed from the model's name, because looking it up would
+import the model's library.
 """
 
 import math

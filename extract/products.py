@@ -1,8 +1,8 @@
 """From prepared clips to rows: the models run here, in the parent, at one constant batch size.
 
-Images of several clips share a batch of the image encoder only on devices where a row has the same bits at every
-place in a batch; this is measured when the encoder is loaded. Elsewhere (many CPUs) a batch holds one clip, because a
-row must not depend on which clips happened to be ready together.
+A row must not depend on which clips happened to be ready together. So images of several clips share a batch of the
+image encoder only where a row has the same bits at every place in a batch, which is measured when the encoder is
+loaded: it fails, for one, on a CPU whose threads cut the batch unevenly. Elsewhere a batch holds one clip.
 """
 
 from collections import deque
@@ -49,8 +49,11 @@ class VisualPrompts:
 
     def __init__(self, encoder: "ImageEncoder", num_frames: int) -> None:
         self._encoder = encoder
-        self.shares_batches = is_place_independent(encoder)
-        self._size = encoder.config.batch_size if self.shares_batches else min(encoder.config.batch_size, num_frames)
+        self._size = encoder.config.batch_size
+        fills_batches = num_frames % self._size == 0  # one clip is enough: nothing to gain, nothing to measure
+        self.shares_batches = not fills_batches and is_place_independent(encoder)
+        if not self.shares_batches:
+            self._size = min(self._size, num_frames)
         self._batch = np.zeros((self._size, 3, encoder.spec.image_size, encoder.spec.image_size), np.uint8)
         self._filled = 0
         self._waiting: deque[tuple[Prepared, int]] = deque()  # clips with the number of images they have

@@ -13,6 +13,9 @@ from extract.products import VisualPrompts
 from tests.extract.kitchen import make_config
 
 
+NUM_FRAMES = 20  # no multiple of the batch size, 8: batches may be shared
+
+
 class Doubling:
     """Stands in for an image encoder: the embedding of an image is its first pixel and twice it, or worse."""
 
@@ -60,7 +63,7 @@ def test_every_image_finds_its_clip_whatever_shares_its_batch(
 ) -> None:
     monkeypatch.setattr(products, "is_place_independent", lambda _: shared)
     double = Doubling(encoder)
-    prompts = VisualPrompts(double, num_frames=8)  # type: ignore[arg-type]
+    prompts = VisualPrompts(double, num_frames=NUM_FRAMES)  # type: ignore[arg-type]
     rows = {row.clip_id: row for row in drain(prompts, [clip(name, values) for name, values in CLIPS.items()])}
     assert list(rows) == list(CLIPS)
     for name, values in CLIPS.items():
@@ -71,12 +74,12 @@ def test_every_image_finds_its_clip_whatever_shares_its_batch(
 
 def test_an_image_that_is_shown_twice_is_encoded_once(encoder: ImageEncoder) -> None:
     double = Doubling(encoder)
-    (row,) = drain(VisualPrompts(double, num_frames=8), [clip("a", [4, 5], [0, 0, 1])])  # type: ignore[arg-type]
+    (row,) = drain(VisualPrompts(double, num_frames=NUM_FRAMES), [clip("a", [4, 5], [0, 0, 1])])  # type: ignore[arg-type]
     np.testing.assert_array_equal(row.fields["visual_prompts"], [[4, 8], [4, 8], [5, 10]])
 
 
 def test_infinity_fails_its_own_clip_only(encoder: ImageEncoder) -> None:
-    prompts = VisualPrompts(Doubling(encoder), num_frames=8)  # type: ignore[arg-type]
+    prompts = VisualPrompts(Doubling(encoder), num_frames=NUM_FRAMES)  # type: ignore[arg-type]
     good, bad = drain(prompts, [clip("good", [1, 2]), clip("bad", [3, 13])])
     assert good.failure is None
     assert bad.failure is not None
@@ -88,7 +91,7 @@ def test_rows_of_a_real_encoder_do_not_depend_on_their_neighbours(encoder: Image
     clips = [clip(f"{number}", [0] * (number % 5 + 1)) for number in range(7)]
     for one in clips:
         one.pixels["inputs"][...] = noise.integers(0, 256, one.pixels["inputs"].shape)
-    forward = {row.clip_id: row for row in drain(VisualPrompts(encoder, num_frames=8), clips)}
-    backward = {row.clip_id: row for row in drain(VisualPrompts(encoder, num_frames=8), clips[::-1])}
+    forward = {row.clip_id: row for row in drain(VisualPrompts(encoder, num_frames=NUM_FRAMES), clips)}
+    backward = {row.clip_id: row for row in drain(VisualPrompts(encoder, num_frames=NUM_FRAMES), clips[::-1])}
     for name, row in forward.items():
         np.testing.assert_array_equal(row.fields["visual_prompts"], backward[name].fields["visual_prompts"])
