@@ -149,6 +149,8 @@ def _intervals(predictions: Predictions, options: Mapping[str, Any]) -> dict[str
 
 def _published(run: Run, kind: Any) -> list[dict[str, Any]]:  # noqa: ANN401 (a TaskKind)
     info = run.info
+    if info.variant:
+        return []  # the papers' headline rows are those of the full model
     rows = published(dataset=info.dataset, protocol=info.protocol, task=info.task, method=info.method, kind=kind)
     return [
         {

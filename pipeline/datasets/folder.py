@@ -105,7 +105,7 @@ def _held_out(paths: Iterable[Path], test_fraction: float) -> dict[Path, str]:
     by_class: dict[str, list[Path]] = defaultdict(list)
     for path in paths:
         by_class[path.parts[0]].append(path)
-    splits = {}
+    splits: dict[Path, str] = {}
     for members in by_class.values():
         ranked = sorted(
             members, key=lambda path: hashlib.sha256(path.as_posix().encode("utf-8", "surrogateescape")).digest()

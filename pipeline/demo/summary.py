@@ -106,10 +106,7 @@ class Summary:
         return {
             "quick": self.quick,
             "seeds": list(self.seeds),
-            "runs": body["runs"],
-            "methods": body["methods"],
-            "comparisons": body["comparisons"],
-            "probe": body["probe"],
+            **{name: list(body[name]) for name in ("runs", "methods", "comparisons", "probe")},
             "world": body["world"],
             "bag_of_frames_ceiling": BAG_OF_FRAMES_CEILING,
             "statement": self.statement,

@@ -34,9 +34,9 @@ FROZEN = Path(__file__).parent / "formats-v1"
 FAILED = Failure(code=FailureCode.TRUNCATED, message="12 of 80 frames can be decoded")
 MAKERS = {"frames": frame_rows, "visual_prompts": visual_prompt_rows, "joints": joint_rows}
 CONTENT = {
-    "frames": "08be3d298c1c7d26169b059bba5c46bce8495ca524d82cad8e0c578f22d618c7",
-    "joints": "79b76a26678d30162b5403417eb15f68f0e8f09aa95b2a0d678ef260fe5c642a",
-    "visual_prompts": "66d2d2b464efe5d868358b749f2e290a4a758953e14681ef56a9bc30e433fe94",
+    "frames": "2de7541f3bc66f1ff38790f00ff740b05950a5017372c7d8af6ca5583fa18a04",
+    "joints": "b6234e816e8881ed23cc57955988be2ba4877c550ce90464ee5ea86452d259b6",
+    "visual_prompts": "2e71f986496c84d1bc16ff582b54b785d76320422b82e4142cca9ec9f324f115",
     "text": "9a06adb38b2ddbccf6d21c5d2c6145c326f1e00633d645e86047a38076104188",
 }
 

@@ -12,12 +12,16 @@ from tests.evaluate import toy_runs
 
 
 def _coverage(method: uncertainty.Method, *, num_worlds: int) -> tuple[float, float]:
-    """How often the interval, and the plain percentile interval, hold the mAP of a very large test set."""
-    truth = metrics.evaluate(toy_runs.predictions(kind="multi", n=40_000, seed=1))["map_macro"]
+    """How often the interval, and the plain percentile interval, hold the mAP of a very large test set.
+
+    A weak model (mAP around .5): there the upward bias of bootstrapped mAP is largest. For a strong one all three
+    intervals are equally good.
+    """
+    truth = metrics.evaluate(toy_runs.predictions(kind="multi", n=40_000, seed=1, skill=0.7))["map_macro"]
     held = plain = 0
     for world in range(num_worlds):
-        item = toy_runs.predictions(kind="multi", n=80 + world, seed=world)
-        card, resamples = metrics.resampled_card(item), Resamples(num_clips=80 + world, count=200, seed=world)
+        item = toy_runs.predictions(kind="multi", n=60 + world, seed=world, skill=0.7)
+        card, resamples = metrics.resampled_card(item), Resamples(num_clips=60 + world, count=200, seed=world)
         interval = uncertainty.bootstrap(card, resamples, method=method)["map_macro"]
         low, high = np.quantile(uncertainty.draw({"": card}, resamples)[""]["map_macro"], [0.025, 0.975])
         held += interval.low <= truth <= interval.high
@@ -25,9 +29,9 @@ def _coverage(method: uncertainty.Method, *, num_worlds: int) -> tuple[float, fl
     return held / num_worlds, plain / num_worlds
 
 
-def test_the_basic_interval_covers_the_truth_and_the_percentile_interval_does_not() -> None:
+def test_the_basic_interval_covers_the_truth_where_the_percentile_interval_does_not() -> None:
     held, plain = _coverage("basic", num_worlds=80)
-    assert 0.87 <= held <= 1.0
+    assert 0.88 <= held <= 1.0
     assert held > plain + 0.1
 
 

@@ -17,7 +17,7 @@ TINY_CLIP = {
     "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
 }
 TASK = Task(name="activity", kind="single", class_names=("tea", "toast"), prompts=("making tea", "making toast"))
-FAILURES = {"06-gone": "missing", "07-text": "not_a_video", "08-late": "too_short"}
+FAILURES = {"01-gone": "missing", "03-text": "not_a_video", "05-late": "too_short"}
 
 
 def make_dataset(folder: Path, num_plain: int = 4) -> Dataset:
@@ -40,9 +40,9 @@ def make_dataset(folder: Path, num_plain: int = 4) -> Dataset:
     ]
     clips += [
         Clip(id="05-short", video="short.mkv"),
-        Clip(id="06-gone", video="gone.mp4"),
-        Clip(id="07-text", video="text.mp4"),
-        Clip(id="08-late", video="0.mp4", start_seconds=99.0),
+        Clip(id="01-gone", video="gone.mp4"),
+        Clip(id="03-text", video="text.mp4"),
+        Clip(id="05-late", video="0.mp4", start_seconds=99.0),
     ]
     return Dataset(name="kitchen", version="1", tasks=(TASK,), protocols={}, clips=tuple(clips), video_root=videos)
 

@@ -200,7 +200,7 @@ def test_failed_clips_are_retried_only_when_asked(folder: Path, tmp_path: Path) 
     assert summary.num_clips_decoded == 3
     assert summary.streams["frames"].failed == {"not_a_video": 1, "too_short": 1}
     store = FeatureStore.open(tmp_path / "cache")
-    assert len(store.frames["06-gone"]) == NUM_FRAMES
+    assert len(store.frames["01-gone"]) == NUM_FRAMES
     assert [bytes(jpeg) for jpeg in store.frames["04-long-0"]] == before
 
 

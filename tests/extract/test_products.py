@@ -12,7 +12,6 @@ from extract.image_encoder import ImageEncoder
 from extract.products import VisualPrompts
 from tests.extract.kitchen import make_config
 
-
 NUM_FRAMES = 20  # no multiple of the batch size, 8: batches may be shared
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -40,7 +41,7 @@ def make_video(
     """Encodes `pictures`; `size` is height, width."""
     height, width = size
     with av.open(str(path), "w", container_options=dict(container_options or {})) as container:
-        stream = container.add_stream(codec, rate=rate, options=dict(options or {}))
+        stream: Any = container.add_stream(codec, rate=rate, options=dict(options or {}))
         stream.height, stream.width, stream.pix_fmt = height, width, pixel_format
         stream.codec_context.max_b_frames, stream.codec_context.gop_size = b_frames, gop
         if rotation:
@@ -70,10 +71,11 @@ def make_sound(path: Path) -> Path:
 def copy_from(source: Path, path: Path, start_seconds: float) -> Path:
     """Cuts without decoding, at a time that is no key frame: the usual way to get an edit list."""
     with av.open(str(source)) as given, av.open(str(path), "w") as container:
-        stream = given.streams.video[0]
+        stream: Any = given.streams.video[0]
         copy = container.add_stream_from_template(stream)
         offset = int(start_seconds / stream.time_base)
         given.seek(offset, stream=stream)
+        packet: Any
         for packet in given.demux(stream):
             if packet.size:
                 packet.pts, packet.dts = packet.pts - offset, packet.dts - offset
@@ -85,5 +87,5 @@ def copy_from(source: Path, path: Path, start_seconds: float) -> Path:
 def all_frames(path: Path, rotation: int = 0) -> list[npt.NDArray[np.uint8]]:
     """Every frame by plain sequential decoding, upright."""
     with av.open(str(path)) as container:
-        stream = container.streams.best("video")
+        stream: Any = container.streams.best("video")
         return [np.rot90(frame.to_ndarray(format="rgb24"), rotation // 90) for frame in container.decode(stream)]

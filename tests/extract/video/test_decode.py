@@ -1,5 +1,6 @@
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from extract.video.probe import probe
 from tests.extract.videos import all_frames, copy_from, make_video
 
 NUM_FRAMES = 16
-ODD_VIDEOS = {
+ODD_VIDEOS: dict[str, dict[str, Any]] = {
     "plain.mp4": {},
     "plain.mkv": {},
     "bframes.avi": {"codec": "mpeg4"},

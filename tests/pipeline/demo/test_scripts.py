@@ -1,4 +1,5 @@
 import dataclasses
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -81,7 +82,7 @@ def test_segments_fill_the_video_and_each_meets_one_of_eight_instants() -> None:
         edges = [(segment.start, segment.stop) for segment in recording.segments]
         assert edges[0][0] == 0
         assert edges[-1][1] == NUM_FRAMES
-        assert all(one[1] == other[0] for one, other in zip(edges, edges[1:], strict=False))
+        assert all(one[1] == other[0] for one, other in itertools.pairwise(edges))
         shown = {recording.action_at(frame) for frame in range(5, NUM_FRAMES, 10)}
         assert shown == set(recording.actions)
 

@@ -1,0 +1,214 @@
+"""Reports of real run directories: complete, the same twice, equal to their JSON, loud about what matters."""
+
+import csv
+import json
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cache import atomic
+from cache.errors import ConfigError
+from cache.run import Run
+from evaluate import analysis, metrics
+from evaluate.paper import paper_results, published
+from evaluate.report import write_report
+from evaluate.summary import summarise
+from tests.evaluate import toy_runs
+
+FILES = ("index.html", "metrics.json", "per_class.csv", "report.md")
+RANDOM = 'visual_prompts: ViT-B-32 with random weights (pretrained = "none")'
+
+
+class _Tables(HTMLParser):
+    """The texts of all table cells and tiles."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inside = False
+        self.texts: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.inside = tag == "td" or ("class", "value") in attrs or ("class", "remark") in attrs
+
+    def handle_endtag(self, tag: str) -> None:  # noqa: ARG002
+        self.inside = False
+
+    def handle_data(self, data: str) -> None:
+        if self.inside:
+            self.texts.append(data)
+
+
+def _runs(folder: Path) -> list[Run]:
+    return [
+        toy_runs.run(folder / "v1-0", variant="v1", skill=1.0, seed=0, notices=(RANDOM,), dataset="breakfast"),
+        toy_runs.run(folder / "v1-1", variant="v1", skill=1.0, seed=1, dataset="breakfast"),
+        toy_runs.run(folder / "full-0", skill=2.0, seed=0, dataset="breakfast"),
+        toy_runs.run(folder / "atomic", kind="multi", dataset="breakfast"),
+    ]
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    write_report(_runs(folder / "runs"), folder / "out", num_resamples=60)
+    return folder / "out"
+
+
+def _leaves(value: Any) -> Iterator[Any]:  # noqa: ANN401 (any JSON)
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            yield from _leaves(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _leaves(item)
+    else:
+        yield value
+
+
+def _printed_forms(leaf: Any) -> set[str]:  # noqa: ANN401 (any JSON)
+    if isinstance(leaf, str):
+        return set(re.findall(r"\d+\.?\d*", leaf))
+    if isinstance(leaf, bool) or leaf is None:
+        return set()
+    return {f"{100 * leaf:.1f}".lstrip("-"), f"{leaf:.0f}", f"{leaf:g}", f"{leaf:.2g}"}
+
+
+def test_every_number_of_the_page_is_in_metrics_json(report: Path) -> None:
+    parser = _Tables()
+    parser.feed((report / "index.html").read_text())
+    known = set().union(*map(_printed_forms, _leaves(json.loads((report / "metrics.json").read_text()))))
+    known |= {"1", "5", "95"}  # Acc@1, Acc@5, 95 % interval
+    numbers = re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?:e-\d+)?(?![\w.])", " ".join(parser.texts))
+    assert len(numbers) > 200
+    assert sorted(set(numbers) - known) == []
+
+
+def test_the_json_holds_what_the_metrics_say(report: Path) -> None:
+    body = atomic.read_json(report / "metrics.json")
+    item = toy_runs.predictions(skill=2.0, seed=0, split="iid", name="full-0", dataset="breakfast")
+    found = body["runs"][2]["splits"]["iid"]
+    for name, value in metrics.evaluate(item).items():
+        assert found[name] == value
+    assert found["confusion"] == analysis.confusion_matrix(item).tolist()
+    assert found["intervals"]["acc1"]["low"] < found["acc1"] < found["intervals"]["acc1"]["high"]
+    assert found["skipped"] == {"truncated": 2}
+
+
+def test_equal_runs_give_equal_files(report: Path, tmp_path: Path) -> None:
+    write_report(_runs(tmp_path / "runs"), tmp_path / "out", num_resamples=60)
+    for name in FILES:
+        assert (tmp_path / "out" / name).read_bytes() == (report / name).read_bytes(), name
+
+
+def test_notices_stand_above_the_first_number(report: Path) -> None:
+    page, text = ((report / name).read_text() for name in ("index.html", "report.md"))
+    assert 0 < page.index("random weights") < page.index("<table")
+    assert "Warning: v1-0" in page
+    assert 0 < text.index("random weights") < text.index("| run |")
+
+
+def test_the_page_shows_figures_papers_pairs_seeds_and_what_was_skipped(report: Path) -> None:
+    page = (report / "index.html").read_text()
+    # two tasks compared, three curves, bars of 8 run-splits, confusions of the 6 single-label ones
+    assert page.count("<svg") == 2 + 3 + 8 + 6
+    for words in ("96.62", "CMDCL, table 1", "McNemar p", "Over seeds", "truncated", "By subject", "learning_rate"):
+        assert words in page, words
+
+
+def test_pairs_have_the_first_run_of_the_task_as_reference(report: Path) -> None:
+    body = atomic.read_json(report / "metrics.json")
+    pairs = {(row["first"], row["second"]) for row in body["comparisons"]}
+    assert pairs == {("v1-0", "v1-1"), ("v1-0", "full-0")}
+    gain = next(row for row in body["comparisons"] if row["second"] == "full-0" and row["split"] == "iid")
+    values = [run["splits"]["iid"]["acc1"] for run in (body["runs"][0], body["runs"][2])]
+    assert gain["differences"]["acc1"]["estimate"] == pytest.approx(values[1] - values[0])
+    assert gain["p_value_holm"] >= gain["p_value"]
+    assert [row["num_seeds"] for row in body["over_seeds"]] == [2, 2]
+
+
+def test_the_csv_has_one_row_per_run_split_and_class(report: Path) -> None:
+    with (report / "per_class.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4 * 2 * 8
+    assert rows[0].keys() == {
+        "run", "split", "class", "num_positives", "average_precision", "recall", "num_predicted",
+    }  # fmt: skip
+
+
+def test_hostile_class_names_become_text_in_every_file(tmp_path: Path) -> None:
+    names = ("<script>alert(1)</script>", "a|b", "`c`", '"quoted", comma', "$x$")
+    run = toy_runs.run(tmp_path / "<b>bold", class_names=names)
+    write_report([run], tmp_path / "out", num_resamples=20)
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "<script" not in page
+    assert "<b>" not in page
+    assert "&lt;script&gt;" in page
+    assert "<b>" not in (tmp_path / "out" / "report.md").read_text()
+    with (tmp_path / "out" / "per_class.csv").open(newline="") as file:
+        assert [row["class"] for row in csv.DictReader(file)][:5] == list(names)
+
+
+def test_runs_on_other_clips_are_listed_as_not_compared(tmp_path: Path) -> None:
+    first = toy_runs.run(tmp_path / "a", splits=("iid",))
+    second = toy_runs.run(tmp_path / "b", splits=("iid",))
+    toy_runs.predictions(n=50, name="b").write(second.predictions_path("iid"))
+    body = write_report([first, second], tmp_path / "out", num_resamples=20)
+    assert body["comparisons"] == []
+    assert body["not_compared"][0]["reason"] == "different clips: 10 are in one alone"
+    assert "different clips" in (tmp_path / "out" / "index.html").read_text()
+
+
+def test_unfinished_unpredicted_and_empty_runs_say_so(tmp_path: Path) -> None:
+    running = toy_runs.run(tmp_path / "running", splits=("iid",))
+    running.update(status="running")
+    bare = toy_runs.run(tmp_path / "bare", splits=("iid",))
+    bare.predictions_path("iid").unlink()
+    empty = toy_runs.run(tmp_path / "empty", splits=("iid",))
+    toy_runs.predictions(n=0, name="empty").write(empty.predictions_path("iid"))
+    body = write_report([running, bare, empty], tmp_path / "out", num_resamples=20)
+    notices = [" ".join(run["notices"]) for run in body["runs"]]
+    for words, notice in zip(("not finished", "no predictions yet", "nothing to evaluate"), notices, strict=True):
+        assert words in notice
+
+
+def test_one_subject_gives_no_interval_rather_than_a_narrow_one(tmp_path: Path) -> None:
+    run = toy_runs.run(tmp_path / "a", splits=("iid",))
+    item = toy_runs.predictions()
+    object.__setattr__(item, "groups", {"subject": ("P1",) * 60})
+    item.write(run.predictions_path("iid"))
+    assert summarise([run], cluster="subject", num_resamples=20)["runs"][0]["splits"]["iid"]["intervals"] == {}
+
+
+def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    runs = [toy_runs.run(tmp_path / where / "same", splits=("iid",)) for where in "ab"]
+    assert [run["label"] for run in summarise(runs, num_resamples=10)["runs"]] == ["same (1)", "same (2)"]
+
+
+def test_a_report_of_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="at least one run"):
+        write_report([], tmp_path)
+    run = toy_runs.run(tmp_path / "bare", splits=("iid",))
+    with pytest.raises(ConfigError, match="knows the groups"):
+        write_report([run], tmp_path, cluster="camera")
+    run.predictions_path("iid").unlink()
+    with pytest.raises(ConfigError, match="deconfound predict"):
+        write_report([run], tmp_path)
+
+
+def test_papers_are_quoted_for_their_dataset_method_and_kind_of_task_alone() -> None:
+    def values(dataset: str, method: str, kind: Any, protocol: str = "s1") -> list[float]:  # noqa: ANN401
+        rows = published(dataset=dataset, protocol=protocol, task="t", method=method, kind=kind)
+        return [row.value for row in rows]
+
+    assert values("breakfast", "cmdcl", "single") == [96.62]
+    assert values("breakfast", "cmdcl", "multi") == [89.1]
+    assert values("coin", "cmdcl", "single") == [92.28, 99.28]
+    assert values("finegym", "pevl", "single", "gym99") == [96.5, 91.6, 97.0, 91.8]
+    assert values("kitchen", "cmdcl", "single") == []
+    assert values("breakfast", "timesformer", "single") == []
+    assert len(paper_results()) == 297

@@ -1,0 +1,33 @@
+from collections.abc import Callable
+
+import pytest
+
+from extract.config import DecodingConfig, ExtractConfig, FramesConfig, ImageEncoderConfig, PoseConfig
+
+
+def test_the_defaults_are_those_of_the_papers_and_need_no_boxes() -> None:
+    config = ExtractConfig()
+    assert (config.num_frames, config.streams) == (64, ("frames", "visual_prompts", "text"))
+    assert config.pose.boxes is None
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ExtractConfig(num_frames=0), "num_frames = 0"),
+        (lambda: ExtractConfig(shard_size=0), "shard_size = 0"),
+        (lambda: ExtractConfig(streams=()), "choose one or more"),
+        (lambda: ExtractConfig(streams=("frames", "frames")), "twice"),
+        (lambda: ExtractConfig(streams=("flow",)), "choose one or more"),  # type: ignore[arg-type]
+        (lambda: ImageEncoderConfig(batch_size=0), "batch_size = 0"),
+        (lambda: ImageEncoderConfig(pretrained=""), "may not be empty"),
+        (lambda: PoseConfig(boxes="file"), "boxes_file = PATH"),
+        (lambda: PoseConfig(input_height=100), "multiple of 32"),
+        (lambda: FramesConfig(quality=101), "between 1 and 100"),
+        (lambda: DecodingConfig(timeout_seconds=0), "must be positive"),
+        (lambda: DecodingConfig(min_decodable=1.5), "between 0 and 1"),
+    ],
+)
+def test_a_setting_that_cannot_work_is_refused_with_its_value(make: Callable[[], object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make()

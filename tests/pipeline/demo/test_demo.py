@@ -1,0 +1,80 @@
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from cache.atomic import read_json
+from cache.run import Run
+from evaluate.page import Page
+from pipeline.config import load_recipe
+from pipeline.demo import demo
+from pipeline.demo.demo import SHORT_LIST, VARIANTS, run_demo
+from pipeline.demo.scripts import SPLITS, TEST_SPLITS
+from pipeline.demo.tiny_video_encoder import NUM_FRAMES_USED, VIDEO_ENCODER
+
+
+@pytest.mark.parametrize("task", ["activity", "atomic"])
+def test_the_recipes_fit_the_frozen_models_and_the_world(task: str) -> None:
+    recipe = load_recipe(f"demo-cmdcl-{task}")
+    encoder = recipe.train.video_encoder
+    names = ("image_size", "resize", "patch_size", "width", "depth", "heads", "mlp_ratio", "mean", "std")
+    assert [getattr(encoder, name) for name in names] == [getattr(VIDEO_ENCODER, name) for name in names]
+    assert recipe.train.num_frames == NUM_FRAMES_USED
+    assert recipe.extract.pose.input_height == recipe.extract.pose.input_width == 64
+    assert set(recipe.train.predict_splits) <= set(SPLITS)
+    assert ("test_recombined" in recipe.train.predict_splits) == (task == "atomic")
+
+
+def test_the_control_differs_from_the_baseline_in_the_temporal_layers_alone() -> None:
+    assert dict(VARIANTS["control"]) == {**VARIANTS["baseline"], "temporal_control": True}
+    assert set(SHORT_LIST) <= set(VARIANTS)
+
+
+def test_a_page_links_to_files_beside_it_only() -> None:
+    assert 'href="activity/index.html"' in Page("A").links([("activity/index.html", "Report")]).html()
+    for path in ("/etc/passwd", "../secret.html", "https://example.org", "javascript:alert(1)"):
+        with pytest.raises(ValueError, match="beside the page"):
+            Page("A").links([(path, "x")])
+
+
+@pytest.mark.slow
+def test_the_demo_goes_the_whole_way_and_a_second_run_reuses_what_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(demo, "_QUICK_VIDEOS", {"num_train": 48, "num_validation": 8, "num_test": 32})
+    monkeypatch.setattr(demo, "_QUICK_EPOCHS", 2)
+    monkeypatch.setattr(demo, "_PROBED_VIDEOS", {False: 16, True: 16})
+    summary = run_demo(tmp_path, quick=True)
+    assert read_json(tmp_path / "summary.json") == json.loads(json.dumps(summary)) == summary
+    _check_runs(summary["runs"])
+    for told in summary["runs"]:
+        info = Run.open(tmp_path / "runs" / told["name"]).info
+        assert (told["method"], told["task"], told["seed"]) == (info.variant, info.task, info.seed)
+    page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    for text in [summary["statement"], *summary["findings"], *summary["bias_findings"]]:
+        assert text.replace("'", "&#x27;") in page
+    for link in re.findall(r'href="([^#"]+)"', page):
+        assert (tmp_path / "report" / link).is_file()
+
+    kept = {path: path.stat().st_mtime_ns for path in _products(tmp_path)}
+    again = run_demo(tmp_path, quick=True)
+    assert again["runs"] == summary["runs"]
+    assert again["findings"] == summary["findings"]
+    assert {path: path.stat().st_mtime_ns for path in _products(tmp_path)} == kept
+    assert again["timings"]["extract"] + again["timings"]["train"] < summary["timings"]["extract"]
+
+
+def _check_runs(runs: list[dict[str, object]]) -> None:
+    assert {(run["method"], run["task"]) for run in runs} == {
+        (method, task) for method in SHORT_LIST for task in ("activity", "atomic")
+    }
+    for run in runs:
+        assert isinstance(run["splits"], dict)
+        expected = TEST_SPLITS if run["task"] == "atomic" else TEST_SPLITS[:2]
+        assert tuple(run["splits"]) == expected
+        assert all(0 <= value <= 1 for metrics in run["splits"].values() for value in metrics.values())
+
+
+def _products(folder: Path) -> list[Path]:
+    return sorted([*folder.glob("videos/**/*.mp4"), *folder.glob("cache/**/*.h5"), *folder.glob("runs/**/*.h5")])
