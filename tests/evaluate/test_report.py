@@ -44,8 +44,8 @@ class _Tables(HTMLParser):
 
 def _runs(folder: Path) -> list[Run]:
     return [
-        toy_runs.run(folder / "v1-0", variant="v1", skill=1.0, seed=0, notices=(RANDOM,), dataset="breakfast"),
-        toy_runs.run(folder / "v1-1", variant="v1", skill=1.0, seed=1, dataset="breakfast"),
+        toy_runs.run(folder / "v1-0", variant="", skill=1.0, seed=0, notices=(RANDOM,), dataset="breakfast"),
+        toy_runs.run(folder / "v1-1", variant="", skill=1.0, seed=1, dataset="breakfast"),
         toy_runs.run(folder / "full-0", skill=2.0, seed=0, dataset="breakfast"),
         toy_runs.run(folder / "atomic", kind="multi", dataset="breakfast"),
     ]
@@ -212,3 +212,9 @@ def test_papers_are_quoted_for_their_dataset_method_and_kind_of_task_alone() -> 
     assert values("kitchen", "cmdcl", "single") == []
     assert values("breakfast", "timesformer", "single") == []
     assert len(paper_results()) == 297
+
+
+def test_an_ablation_does_not_get_the_full_models_figures_beside_it(tmp_path: Path) -> None:
+    ablation = toy_runs.run(tmp_path / "run", variant="no TCI", dataset="breakfast")
+    write_report([ablation], tmp_path / "out", num_resamples=20)
+    assert "96.62" not in (tmp_path / "out" / "index.html").read_text()

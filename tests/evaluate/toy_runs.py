@@ -58,7 +58,7 @@ def run(
     splits: tuple[str, ...] = ("iid", "counterfactual"),
     skill: float = 1.5,
     seed: int = 0,
-    variant: str = "full",
+    variant: str = "",
     notices: tuple[str, ...] = (),
     class_names: tuple[str, ...] = CLASS_NAMES,
     dataset: str = "kitchen",
