@@ -229,7 +229,7 @@ def _load_preprocessing() -> None:
 
 
 def _encoder_inputs(images: Images, spec: ImageEncoderSpec) -> Images:
-    from extract.image_encoder import preprocess
+    from extract.resizing import preprocess
 
     inputs: Any = preprocess(images, spec)
     return inputs.numpy()

@@ -9,7 +9,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -197,7 +197,9 @@ def _load_models(config: ExtractConfig, needed: set[str], device: str) -> _Model
     if "joints" in needed:
         from extract.pose.estimator import PoseEstimator
 
-        models.pose = PoseEstimator.load(config.pose, _device(device))
+        # A batch holds one clip: a larger one would be padding. F is part of the fingerprint, so the size is constant.
+        batch_size = min(config.pose.batch_size, config.num_frames)
+        models.pose = PoseEstimator.load(replace(config.pose, batch_size=batch_size), _device(device))
     return models
 
 

@@ -1,18 +1,14 @@
 """The frozen image encoder: frames in, visual prompts V_P out.
 
-Why resizing happens on uint8: torchvision's antialiased bicubic on bytes equals open_clip's own (PIL) preprocessing
-within 2 grey levels at a fraction of the time; on floats, or without antialiasing, it differs by up to 98.
+Images come resized (extract/resizing.py, in the decode processes); only the normalisation happens on the device, so
+that bytes travel and not floats.
 """
 
 import logging
 from typing import Any, Self
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional as transforms
 
 from cache.encoder_spec import ImageEncoderSpec
 from cache.weights_file import WeightsFile
@@ -52,7 +48,7 @@ class ImageEncoder:
         """Projected embeddings, not normalised.
 
         Args:
-            images: (b, 3, S, S) uint8, as `preprocess` gives them.
+            images: (b, 3, S, S) uint8, as `resizing.preprocess` gives them.
 
         Returns:
             (b, D) float32.
@@ -98,27 +94,6 @@ def image_encoder_fingerprint(config: ImageEncoderConfig) -> tuple[dict[str, Any
     model |= {"weights_name": weights.name, "precision": config.precision}
     model |= {"seed": config.seed} if weights.random else {}
     return model, preprocessing
-
-
-def preprocess(frames: npt.NDArray[np.uint8], spec: ImageEncoderSpec) -> Tensor:
-    """Resizes and crops frames as open_clip does; normalisation follows on the device.
-
-    Within 2 grey levels of open_clip's own, within 6 for models that squash the picture.
-
-    Args:
-        frames: (F, H, W, 3) uint8 RGB.
-        spec: image size S, interpolation and way of resizing.
-
-    Returns:
-        (F, 3, S, S) uint8.
-    """
-    side = spec.image_size
-    if not len(frames):
-        return torch.zeros(0, 3, side, side, dtype=torch.uint8)
-    pictures = torch.from_numpy(np.require(frames, requirements=["C", "W"])).permute(0, 3, 1, 2)  # (F, 3, H, W)
-    target = [side] if spec.resize_mode == "shortest" else [side, side]
-    resized = transforms.resize(pictures, target, interpolation=InterpolationMode(spec.interpolation), antialias=True)
-    return transforms.center_crop(resized, [side, side]).contiguous()
 
 
 def _pad(batch: Tensor, size: int) -> Tensor:

@@ -113,12 +113,19 @@ def _results(page: Page, summary: Summary) -> None:
         )
         page.table(
             ["test split", "method", *(f"{METRIC_NAMES[name]}, %" for name in metrics)],
-            [
-                [split_name(scores.split), scores.method, *(percent(scores.metrics[name]) for name in metrics)]
-                for scores in rows
-            ],
-            caption=f"{rows[0].num_videos} videos per split; [95 % interval]. {_TASK_NOTES[task]}",
+            [[split_name(scores.split), scores.method, *(_cell(scores, name) for name in metrics)] for scores in rows],
+            caption=f"{_how(rows[0])} {_TASK_NOTES[task]}",
         )
+
+
+def _how(scores: MethodScores) -> str:
+    seeds = f"; mean and ± standard deviation over {scores.num_seeds} seeds" if scores.num_seeds > 1 else ""
+    return f"{scores.num_videos} videos per split; [95 % interval over videos]{seeds}."
+
+
+def _cell(scores: MethodScores, metric: str) -> str:
+    spread = f" ± {100 * scores.seed_deviations[metric]:.1f}" if scores.seed_deviations else ""
+    return percent(scores.metrics[metric]) + spread
 
 
 _TASK_NOTES = {

@@ -1,6 +1,7 @@
 """What the demo learnt: numbers with intervals, and every sentence about them, for the page and for summary.json."""
 
 import dataclasses
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -46,6 +47,8 @@ class MethodScores:
     num_videos: int
     num_seeds: int
     metrics: dict[str, Interval]
+    seed_deviations: dict[str, float]
+    """Standard deviation of each metric over seeds; empty with a single one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,8 +73,8 @@ class Summary:
         return (
             f"This is an illustration: one world, one set of tiny frozen models, {heads} of the trained heads, "
             f"{self.world.num_train} training videos and {self.world.num_test} videos per test split. Intervals are of "
-            "95 % and resample the test videos; they do not cover other worlds or other frozen models, and are not "
-            "adjusted for the number of comparisons."
+            "95 % and resample the test videos; they do not cover other worlds, other frozen models or other seeds of the "
+            "heads, and are not adjusted for the number of comparisons."
         )
 
     @property
@@ -168,6 +171,7 @@ def _split_scores(runs: Sequence[Run], task: str, split: str) -> tuple[list[Meth
             num_videos=num_videos,
             num_seeds=len(by_method[name]),
             metrics=metrics,
+            seed_deviations=_deviations([card_of(run.predictions(split))(None) for run in by_method[name]]),
         )
         for name, metrics in single.items()
     ]
@@ -186,6 +190,12 @@ def _split_scores(runs: Sequence[Run], task: str, split: str) -> tuple[list[Meth
         for (name, reference), intervals in differences.items()
     ]
     return scores, comparisons
+
+
+def _deviations(scores: Sequence[dict[str, float]]) -> dict[str, float]:
+    if len(scores) < 2:
+        return {}
+    return {metric: statistics.stdev([score[metric] for score in scores]) for metric in scores[0]}
 
 
 def _is_compared(name: str, reference: str, names: Sequence[str]) -> bool:

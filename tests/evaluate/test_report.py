@@ -44,8 +44,8 @@ class _Tables(HTMLParser):
 
 def _runs(folder: Path) -> list[Run]:
     return [
-        toy_runs.run(folder / "v1-0", variant="", skill=1.0, seed=0, notices=(RANDOM,), dataset="breakfast"),
-        toy_runs.run(folder / "v1-1", variant="", skill=1.0, seed=1, dataset="breakfast"),
+        toy_runs.run(folder / "v1-0", variant="v1", skill=1.0, seed=0, notices=(RANDOM,), dataset="breakfast"),
+        toy_runs.run(folder / "v1-1", variant="v1", skill=1.0, seed=1, dataset="breakfast"),
         toy_runs.run(folder / "full-0", skill=2.0, seed=0, dataset="breakfast"),
         toy_runs.run(folder / "atomic", kind="multi", dataset="breakfast"),
     ]
