@@ -73,8 +73,8 @@ class Summary:
         return (
             f"This is an illustration: one world, one set of tiny frozen models, {heads} of the trained heads, "
             f"{self.world.num_train} training videos and {self.world.num_test} videos per test split. Intervals are of "
-            "95 % and resample the test videos; they do not cover other worlds, other frozen models or other seeds of the "
-            "heads, and are not adjusted for the number of comparisons."
+            "95 % and resample the test videos; they do not cover other worlds, other frozen models or other seeds of "
+            "the heads, and are not adjusted for the number of comparisons."
         )
 
     @property
