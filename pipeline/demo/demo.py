@@ -221,12 +221,15 @@ def _train_all(jobs: Sequence[Job], workers: int) -> list[Run]:
                 progress.advance()
         else:
             context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(
-                processes, mp_context=context, initializer=torch.set_num_threads, initargs=(1,)
-            ) as pool:
+            with ProcessPoolExecutor(processes, mp_context=context, initializer=_prepare_process) as pool:
                 for future in as_completed([pool.submit(_train_one, job) for job in jobs]):
                     progress.advance(run=future.result())
     return [Run.open(job.run) for job in jobs]
+
+
+def _prepare_process() -> None:
+    torch.set_num_threads(1)
+    logging.getLogger("train").setLevel(logging.ERROR)  # every run repeats the same notices; the page shows them once
 
 
 def _train_one(job: Job) -> str:
