@@ -9,6 +9,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +18,8 @@ from typing import Any
 
 from cache.errors import CorruptShard, StorageError
 
-_STORAGE_ERRNOS = {errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EDQUOT, errno.EROFS}
+_STORAGE_ERRNOS = {errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EDQUOT, errno.ESTALE, errno.EROFS}
+_TEMPORARY_NAME = re.compile(r"\..+~(?P<host>[^~]+)~(?P<pid>\d+)-\d+~\.tmp")
 _CHECKSUM_KEY = "body_sha256"
 
 
@@ -34,9 +36,13 @@ def write_bytes(path: Path, data: bytes | memoryview, *, check: Callable[[Path],
     """
     with _storage_errors(path):
         temporary = _write_temporary(path, data)
-        if check is not None:
-            check(temporary)
-        temporary.replace(path)
+        try:
+            if check is not None:
+                check(temporary)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
         _sync_folder(path.parent)
 
 
@@ -60,7 +66,7 @@ def create_bytes(path: Path, data: bytes) -> bool:
 
 def encode_json(body: Mapping[str, Any]) -> bytes:
     """Pretty JSON of `body` with a sha256 of its canonical form as last key."""
-    return json.dumps({**body, _CHECKSUM_KEY: _canonical_sha256(body)}, indent=1, ensure_ascii=False).encode() + b"\n"
+    return json.dumps({**body, _CHECKSUM_KEY: _canonical_sha256(body)}, indent=1).encode() + b"\n"
 
 
 def write_json(path: Path, body: Mapping[str, Any]) -> None:
@@ -68,8 +74,12 @@ def write_json(path: Path, body: Mapping[str, Any]) -> None:
     write_bytes(path, encode_json(body))
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, *, advice: str = "delete it and run the command that made it again") -> dict[str, Any]:
     """Reads a file written by `write_json` and returns its body without the checksum.
+
+    Args:
+        path: the file.
+        advice: what to do if it is damaged, for the message.
 
     Raises:
         CorruptShard: not JSON, or the body does not match its sha256.
@@ -77,12 +87,10 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         body = json.loads(path.read_bytes())
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CorruptShard(f"{path} is not valid JSON ({error}); delete it and run the command again") from error
+        raise CorruptShard(f"{path} is not valid JSON ({error}): {advice}") from error
     stored = body.pop(_CHECKSUM_KEY, None) if isinstance(body, dict) else None
     if stored is None or stored != _canonical_sha256(body):
-        raise CorruptShard(
-            f"{path} does not match its own sha256: it was edited or damaged; delete it and run the command again"
-        )
+        raise CorruptShard(f"{path} does not match its own sha256, it was edited or damaged: {advice}")
     return body
 
 
@@ -96,8 +104,8 @@ def sweep(folder: Path) -> int:
     """Removes temporaries that dead processes of this host left in `folder`; returns how many."""
     removed = 0
     for path in folder.glob(".*.tmp"):
-        *_, host, owner, _ = path.name.split("~")
-        if host == _host() and not _is_alive(int(owner.partition("-")[0])):
+        match = _TEMPORARY_NAME.fullmatch(path.name)
+        if match and match["host"] == _host() and not _is_alive(int(match["pid"])):
             path.unlink(missing_ok=True)
             removed += 1
     return removed
@@ -143,7 +151,7 @@ def _storage_errors(path: Path) -> Iterator[None]:
 
 
 def _canonical_sha256(body: Mapping[str, Any]) -> str:
-    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 

@@ -89,10 +89,13 @@ def ensure(folder: Path, fingerprint: Fingerprint) -> None:
 def load(folder: Path) -> Fingerprint:
     """Reads the fingerprint of a stream folder."""
     path = folder / FILE_NAME
+    advice = "put it back from a copy, or delete the whole folder and extract the stream again"
     try:
-        return Fingerprint.from_json(atomic.read_json(path))
+        return Fingerprint.from_json(atomic.read_json(path, advice=advice))
     except FileNotFoundError:
         raise CacheError(f"{path} does not exist: {folder} is not a stream of a cache") from None
+    except TypeError as error:
+        raise CacheError(f"{path} was written by another version of deconfound: {error}") from error
 
 
 def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

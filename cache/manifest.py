@@ -34,6 +34,8 @@ class Task:
     prompts: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise ManifestError(f"task name {self.name!r}: give a non-empty text")
         if self.kind not in ("single", "multi"):
             raise ManifestError(f"task {self.name!r}: kind is {self.kind!r}; accepted: 'single', 'multi'")
         if not self.class_names:
@@ -65,12 +67,14 @@ class Clip:
     groups: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.id, str) or not isinstance(self.video, str):
+            raise ManifestError(f"clip id {self.id!r} and video {self.video!r} must be texts")
         if not self.id or "\0" in self.id:
             raise ManifestError(f"clip id {self.id!r}: give a non-empty text without NUL")
         path = PurePosixPath(self.video)
-        if not self.video or path.is_absolute() or ".." in path.parts:
+        if not self.video or path.is_absolute() or ".." in path.parts or "\\" in self.video or ":" in path.parts[0]:
             raise ManifestError(
-                f"clip {self.id!r}: video {self.video!r} must be a path inside the video root, without '..'"
+                f"clip {self.id!r}: video {self.video!r} must be a path in the video root, with '/' and without '..'"
             )
         start, end = self.start_seconds, self.end_seconds
         if any(value is not None and not math.isfinite(value) for value in (start, end)):
@@ -162,7 +166,7 @@ class Dataset:
     def write(self, folder: Path) -> None:
         """Writes `dataset.json` and `clips.jsonl`; a root inside or beside the folder is stored relative to it."""
         folder.mkdir(parents=True, exist_ok=True)
-        lines = [json.dumps(_clip_to_json(clip), ensure_ascii=False) for clip in self.clips]
+        lines = [json.dumps(_clip_to_json(clip)) for clip in self.clips]
         atomic.write_bytes(folder / "clips.jsonl", "".join(line + "\n" for line in lines).encode())
         body = {
             "schema_version": SCHEMA_VERSION,
@@ -180,7 +184,7 @@ class Dataset:
             ],
             "protocols": {name: list(splits) for name, splits in self.protocols.items()},
         }
-        text = json.dumps(body, indent=1, ensure_ascii=False) + "\n"
+        text = json.dumps(body, indent=1) + "\n"
         atomic.write_bytes(folder / "dataset.json", text.encode())
 
     @classmethod
@@ -201,16 +205,16 @@ class Dataset:
                 Task(
                     name=task["name"],
                     kind=task["kind"],
-                    class_names=tuple(task["class_names"]),
-                    prompts=tuple(task["prompts"]),
+                    class_names=_texts(task["class_names"], f"class_names of task {task['name']!r}"),
+                    prompts=_texts(task["prompts"], f"prompts of task {task['name']!r}"),
                 )
                 for task in body["tasks"]
             )
             return cls(
-                name=body["name"],
-                version=body["version"],
+                name=str(body["name"]),
+                version=str(body["version"]),
                 tasks=tasks,
-                protocols={name: tuple(splits) for name, splits in body["protocols"].items()},
+                protocols=_text_lists(body["protocols"], "protocols"),
                 clips=tuple(_read_clips(folder / "clips.jsonl")),
                 video_root=override or folder / body["video_root"],
             )
@@ -263,6 +267,22 @@ def _clip_to_json(clip: Clip) -> dict[str, Any]:
     }
 
 
+def _texts(value: Any, where: str) -> tuple[str, ...]:  # noqa: ANN401 (JSON from a person)
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise ManifestError(f"{where}: expected a list of texts, got {json.dumps(value)[:80]}")
+    return tuple(value)
+
+
+def _mapping(value: Any, where: str) -> Mapping[str, Any]:  # noqa: ANN401 (JSON from a person)
+    if not isinstance(value, dict):
+        raise ManifestError(f"{where}: expected an object like {{...}}, got {json.dumps(value)[:80]}")
+    return value
+
+
+def _text_lists(value: Any, where: str) -> dict[str, tuple[str, ...]]:  # noqa: ANN401 (JSON from a person)
+    return {key: _texts(item, f"{where}.{key}") for key, item in _mapping(value, where).items()}
+
+
 def _read_header(path: Path) -> dict[str, Any]:
     try:
         body = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -289,7 +309,9 @@ def _read_clips(path: Path) -> list[Clip]:
             continue
         try:
             row = json.loads(line)
-            labels = {task: tuple(names) for task, names in row.pop("labels", {}).items()}
+            labels = _text_lists(row.pop("labels", {}), "labels")
+            for key in ("splits", "groups"):
+                _texts(list(_mapping(row.get(key, {}), key).values()), key)
             clips.append(Clip(labels=labels, **row))
         except (json.JSONDecodeError, TypeError, AttributeError, ManifestError) as error:
             raise ManifestError(f"{path}, line {number}: {error}") from error

@@ -12,6 +12,8 @@ from typing import Any, Self
 from cache import atomic
 from cache.errors import CacheError, CorruptShard
 
+_ADVICE = "put it back from a copy, or extract into another cache folder"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -38,7 +40,7 @@ class Plan:
         """
         shards: dict[int, tuple[str, ...]] = {}
         for path in _plan_files(cache):
-            shards |= _shards_of(path, atomic.read_json(path), first=len(shards))
+            shards |= _shards_of(path, atomic.read_json(path, advice=_ADVICE), first=len(shards))
         if not shards:
             raise CacheError(f"{cache} is not a cache (no plan.json); make one with `deconfound extract`")
         return cls(shards=shards)
@@ -89,7 +91,7 @@ def _plan_files(cache: Path) -> list[Path]:
 def _shards_of(path: Path, body: Mapping[str, Any], *, first: int) -> dict[int, tuple[str, ...]]:
     if body.get("first_shard") != first:
         raise CorruptShard(
-            f"{path} begins at shard {body.get('first_shard')}, expected {first}: a plan file is missing"
+            f"{path} begins at shard {body.get('first_shard')}, expected {first}: a plan file is missing; {_ADVICE}"
         )
     ids, size = body["clip_ids"], body["shard_size"]
     starts = range(0, len(ids), size)

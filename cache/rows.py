@@ -65,9 +65,10 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """Where a clip's rows come from. Sizes in pixels as displayed; frame counts of the piece that was read.
+    """Where a clip's rows come from. Sizes in square pixels, upright; frame counts of the piece that was read.
 
-    `source_sha256` digests the file's size and its first and last MiB: an identity that survives copying.
+    `source_sha256` digests the file's size and its first and last MiB: an identity that survives copying. The span in
+    seconds is the manifest's (None: open), so that a clip whose span was edited is not taken for the old one.
     """
 
     source_size: int
@@ -78,6 +79,8 @@ class Provenance:
     nominal_num_frames: int
     decoded_num_frames: int
     num_distinct_frames: int
+    start_seconds: float | None = None
+    end_seconds: float | None = None
 
 
 NO_PROVENANCE = Provenance(

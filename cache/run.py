@@ -10,6 +10,7 @@ Reading a run needs no torch: `evaluate` lives on this file alone.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -94,6 +95,11 @@ class Run:
         self.info = replace(self.info, **changes)
         self._write_info()
 
+    def replace_config(self, config: Mapping[str, Any]) -> None:
+        """Replaces `config.json`, for a run that goes on with other settings of memory and time."""
+        atomic.write_json(self.path / "config.json", config)
+        self.config = config
+
     def _write_info(self) -> None:
         atomic.write_json(self.path / "run.json", asdict(self.info))
 
@@ -116,9 +122,12 @@ class Run:
         return [rows[epoch] for epoch in sorted(rows)]
 
     def append_metrics(self, row: Mapping[str, Any]) -> None:
-        """Adds one epoch to `metrics.jsonl`."""
-        with self.metrics_path.open("a") as file:
-            file.write(json.dumps(dict(row)) + "\n")
+        """Adds one epoch to `metrics.jsonl`, on a line of its own also after half a line that a kill left."""
+        with self.metrics_path.open("a+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - 1, 0))
+            separator = b"" if file.read(1) in (b"", b"\n") else b"\n"
+            file.write(separator + json.dumps(dict(row)).encode() + b"\n")
 
     def predictions_path(self, split: str) -> Path:
         """`predictions/<split>.h5`."""

@@ -1,12 +1,15 @@
 """One immutable HDF5 shard of one stream, and the sidecar whose presence means that the shard exists.
 
 A shard is a commit: built in memory, written under a temporary name, synced, read back, renamed; then the sidecar.
-Nothing is ever appended. A shard that is made again (failed clips retried) gets a new file name, and replacing the
-sidecar, which names its file, switches over in one step.
+Nothing is ever appended. A digest of its bytes is in the file's name, so a shard that is made again, or by two workers
+at once, is another file, and replacing the sidecar, which names its file, switches over in one step.
 """
 
 import hashlib
 import itertools
+import logging
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -30,6 +33,7 @@ from cache.rows import (
     row_chunks,
 )
 
+logger = logging.getLogger(__name__)
 SCHEMA_VERSION = 1
 
 __all__ = [
@@ -42,22 +46,33 @@ __all__ = [
     "SidecarClip",
     "read_shard",
     "read_sidecar",
+    "shard_numbers",
     "sidecars",
+    "sweep",
     "write_shard",
 ]
 
 _PROVENANCE_TEXTS = ("source_sha256", "decoder")
-_PROVENANCE_NUMBERS = tuple(entry.name for entry in fields(Provenance) if entry.name not in _PROVENANCE_TEXTS)
+_PROVENANCE_SPAN = ("start_seconds", "end_seconds")
+_PROVENANCE_NUMBERS = tuple(
+    entry.name for entry in fields(Provenance) if entry.name not in (*_PROVENANCE_TEXTS, *_PROVENANCE_SPAN)
+)
+_FILE_NAME = re.compile(r"shard-(\d{5,})-[0-9a-f]{8}\.h5")
+_SIDECAR_NAME = re.compile(r"shard-(\d{5,})\.json")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SidecarClip:
-    """One clip of a shard: its id, number of rows, crc32 of their bytes, and its failure if it has none."""
+    """One clip of a shard: its id, number of rows, crc32 of their bytes, its failure if it has none, and its source."""
 
     id: str
     num_rows: int
     crc32: int
     failure: Failure | None = None
+    source_size: int = 0
+    source_sha256: str = ""
+    start_seconds: float | None = None
+    end_seconds: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +82,6 @@ class Sidecar:
     stream: str
     number: int
     file: str
-    revision: int
     size_bytes: int
     sha256: str
     fingerprint_sha256: str
@@ -92,11 +106,13 @@ class Shard:
         """Where the rows of clip `index` come from."""
         numbers = {name: int(self.arrays[name][index]) for name in _PROVENANCE_NUMBERS}
         texts = {name: array_file.unpack_texts(name, self.arrays)[index] for name in _PROVENANCE_TEXTS}
-        return Provenance(**numbers, **texts)  # type: ignore[arg-type]
+        span = {name: float(self.arrays[name][index]) for name in _PROVENANCE_SPAN}
+        open_ended = {name: None if math.isnan(seconds) else seconds for name, seconds in span.items()}
+        return Provenance(**numbers, **texts, **open_ended)  # type: ignore[arg-type]
 
 
 def sidecar_path(folder: Path, number: int) -> Path:
-    """`folder/shard-00017.json`."""
+    """`folder/shard-00017.json`, which names `shard-00017-<first 8 digits of its sha256>.h5`."""
     return folder / f"shard-{number:05d}.json"
 
 
@@ -125,23 +141,32 @@ def write_shard(
     image = array_file.build(
         arrays, {"schema_version": SCHEMA_VERSION, "stream": stream, "fingerprint_sha256": fingerprint.sha256}
     )
-    previous = read_sidecar(folder, number)
-    revision = 0 if previous is None else previous.revision + 1
+    digest = hashlib.sha256(image).hexdigest()
     sidecar = Sidecar(
         stream=stream,
         number=number,
-        file=f"shard-{number:05d}.h5" if revision == 0 else f"shard-{number:05d}.r{revision}.h5",
-        revision=revision,
+        file=f"shard-{number:05d}-{digest[:8]}.h5",
         size_bytes=len(image),
-        sha256=hashlib.sha256(image).hexdigest(),
+        sha256=digest,
         fingerprint_sha256=fingerprint.sha256,
         clips=_sidecar_clips(stream, ordered, arrays),
     )
     atomic.write_bytes(folder / sidecar.file, image, check=lambda path: _check_written(path, sidecar))
     atomic.write_json(sidecar_path(folder, number), asdict(sidecar))
-    if previous is not None:
-        (folder / previous.file).unlink(missing_ok=True)
     return sidecar
+
+
+def sweep(folder: Path) -> None:
+    """Removes what killed writers left: temporaries, and shard files that no sidecar names.
+
+    Only for the start of an extraction: a reader that opened the stream before finds its files gone, and looks again.
+    """
+    atomic.sweep(folder)
+    named = {sidecar.file for sidecar in sidecars(folder)}
+    for path in folder.glob("shard-*.h5"):
+        if _FILE_NAME.fullmatch(path.name) and path.name not in named:
+            logger.info("removing %s: no sidecar names it", path)
+            path.unlink(missing_ok=True)
 
 
 def read_sidecar(folder: Path, number: int) -> Sidecar | None:
@@ -152,7 +177,7 @@ def read_sidecar(folder: Path, number: int) -> Sidecar | None:
     """
     path = sidecar_path(folder, number)
     try:
-        body = atomic.read_json(path)
+        body = atomic.read_json(path, advice="delete it; the shard is made again")
     except FileNotFoundError:
         return None
     return _sidecar_from_json(path, body)
@@ -160,16 +185,27 @@ def read_sidecar(folder: Path, number: int) -> Sidecar | None:
 
 def sidecars(folder: Path) -> list[Sidecar]:
     """All committed shards of a stream folder, by number."""
-    numbers = sorted(int(path.stem.removeprefix("shard-")) for path in folder.glob("shard-*.json"))
-    found = (read_sidecar(folder, number) for number in numbers)
+    found = (read_sidecar(folder, number) for number in shard_numbers(folder))
     return [sidecar for sidecar in found if sidecar is not None]
 
 
-def read_shard(folder: Path, sidecar: Sidecar) -> Shard:
-    """Audits and maps the shard that a sidecar names; contents are not hashed here.
+def shard_numbers(folder: Path) -> list[int]:
+    """Numbers of the shards that have a sidecar; other files that lie there are not ours."""
+    matches = (_SIDECAR_NAME.fullmatch(path.name) for path in folder.glob("shard-*.json"))
+    return sorted(int(match[1]) for match in matches if match)
+
+
+def read_shard(folder: Path, sidecar: Sidecar, *, check: bool = False) -> Shard:
+    """Audits and maps the shard that a sidecar names.
+
+    Args:
+        folder: the stream's folder.
+        sidecar: of the shard.
+        check: hash the contents too.
 
     Raises:
-        CorruptShard: absent, of another size, not of the format, or not the clips of the sidecar.
+        CorruptShard: absent, of another size, not of the format, not the clips of the sidecar, or (with `check`) not
+            the bytes that were committed.
     """
     path = folder / sidecar.file
     try:
@@ -181,6 +217,8 @@ def read_shard(folder: Path, sidecar: Sidecar) -> Shard:
         ) from None
     if size != sidecar.size_bytes:
         raise CorruptShard(f"{path} has {size} bytes, {sidecar.size_bytes} were committed; delete it and its .json")
+    if check and atomic.sha256_file(path) != sidecar.sha256:
+        raise CorruptShard(f"{path} does not match its sha256; delete it and its .json, then extract again")
     arrays, attributes = array_file.read(path)
     _check_arrays(path, sidecar, arrays, attributes)
     return Shard(
@@ -225,6 +263,9 @@ def _flatten(stream: str, clips: Sequence[ClipRows]) -> dict[str, Array]:
     provenances = [rows.provenance or NO_PROVENANCE for rows in clips]
     for name in _PROVENANCE_NUMBERS:
         arrays[name] = np.array([getattr(entry, name) for entry in provenances], np.int64)
+    for name in _PROVENANCE_SPAN:
+        seconds = [getattr(entry, name) for entry in provenances]
+        arrays[name] = np.array([math.nan if value is None else value for value in seconds], np.float64)
     for name in _PROVENANCE_TEXTS:
         arrays |= array_file.pack_texts(name, [getattr(entry, name) for entry in provenances])
     for entry in SCHEMAS[stream].fields:
@@ -251,9 +292,14 @@ def _sidecar_clips(stream: str, clips: Sequence[ClipRows], arrays: Mapping[str, 
             num_rows=rows.num_rows,
             crc32=crc32_of(row_chunks(stream, arrays, start, stop)),
             failure=rows.failure,
+            **_source_of(rows.provenance or NO_PROVENANCE),
         )
         for rows, (start, stop) in zip(clips, spans, strict=True)
     )
+
+
+def _source_of(provenance: Provenance) -> dict[str, Any]:
+    return {name: getattr(provenance, name) for name in ("source_size", "source_sha256", *_PROVENANCE_SPAN)}
 
 
 def _check_written(path: Path, sidecar: Sidecar) -> None:
@@ -289,16 +335,13 @@ def _sidecar_from_json(path: Path, body: Mapping[str, Any]) -> Sidecar:
     if body.get("schema_version") != SCHEMA_VERSION:
         raise CorruptShard(f"{path}: schema_version {body.get('schema_version')}; this version reads {SCHEMA_VERSION}")
     try:
-        clips = tuple(
-            SidecarClip(
-                id=clip["id"],
-                num_rows=clip["num_rows"],
-                crc32=clip["crc32"],
-                failure=clip["failure"]
-                and Failure(code=FailureCode(clip["failure"]["code"]), message=clip["failure"]["message"]),
-            )
-            for clip in body["clips"]
-        )
+        clips = tuple(SidecarClip(**{**clip, "failure": _failure_from_json(clip["failure"])}) for clip in body["clips"])
+        if not _FILE_NAME.fullmatch(body["file"]):
+            raise ValueError(f"file {body['file']!r} is not the name of a shard")
         return Sidecar(**{**body, "clips": clips})
     except (KeyError, TypeError, ValueError) as error:
         raise CorruptShard(f"{path} is not a sidecar of this version: {error}") from error
+
+
+def _failure_from_json(body: Mapping[str, str] | None) -> Failure | None:
+    return body and Failure(code=FailureCode(body["code"]), message=body["message"])

@@ -16,11 +16,11 @@ import numpy.typing as npt
 
 from cache import atomic, fingerprint
 from cache.array_file import Array
-from cache.errors import CacheError, CorruptShard, FailedClip, MissingClip
+from cache.errors import CacheError, CorruptShard, FailedClip, MissingClip, StorageError
 from cache.fingerprint import Fingerprint
 from cache.manifest import Task
 from cache.rows import SCHEMAS, Failure, Joints, Provenance
-from cache.shard import Shard, Sidecar, read_shard, sidecars
+from cache.shard import Shard, Sidecar, read_shard, read_sidecar, sidecars
 from cache.text import TextFeatures
 
 logger = logging.getLogger(__name__)
@@ -129,8 +129,17 @@ class StreamReader:
     def _shard(self, sidecar: Sidecar) -> Shard:
         shard = self._shards.get(sidecar.number)
         if shard is None:
-            shard = self._shards[sidecar.number] = read_shard(self.folder, sidecar)
+            shard = self._shards[sidecar.number] = self._read_shard(sidecar)
         return shard
+
+    def _read_shard(self, sidecar: Sidecar) -> Shard:
+        if not (self.folder / sidecar.file).exists():
+            current = read_sidecar(self.folder, sidecar.number)
+            if current is not None and _same_rows(
+                current, sidecar
+            ):  # made again (a retry) since this reader was opened
+                return read_shard(self.folder, current)
+        return read_shard(self.folder, sidecar)
 
 
 class FeatureStore:
@@ -237,9 +246,13 @@ class FeatureStore:
         if current != remembered:
             try:
                 atomic.write_json(self.folder / _VERIFIED, {"shards": current})
-            except PermissionError:
+            except (PermissionError, StorageError):
                 logger.info("%s is read-only: the check of its shards is not remembered", self.folder)
         return hashed
+
+
+def _same_rows(first: Sidecar, second: Sidecar) -> bool:
+    return [(clip.id, clip.num_rows) for clip in first.clips] == [(clip.id, clip.num_rows) for clip in second.clips]
 
 
 def stream_folders(cache: Path) -> dict[str, Path]:

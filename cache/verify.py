@@ -14,23 +14,29 @@ from typing import Any
 from cache import atomic, fingerprint
 from cache.errors import CorruptShard
 from cache.plan import Plan
-from cache.shard import Sidecar, clip_digests, read_shard, sidecars
+from cache.rows import Failure
+from cache.shard import Sidecar, clip_digests, read_shard, read_sidecar, shard_numbers, sidecars
 from cache.store import stream_folders
 from cache.text import read_text_file
 
 
 @dataclass(kw_only=True)
 class StreamReport:
-    """Counts of one stream: `rows` of all clips, clips `ok`, clips `failed` by code, clips not done yet (`left`)."""
+    """Counts of one stream: `rows` of all clips, clips `ok`, `failures` by clip, clips not done yet (`left`)."""
 
     rows: int = 0
     ok: int = 0
-    failed: Counter[str] = field(default_factory=Counter)
+    failures: dict[str, Failure] = field(default_factory=dict)
     left: int = 0
     num_bytes: int = 0
     random_weights: bool = False
     content_sha256: str | None = None
     problems: list[str] = field(default_factory=list)
+
+    @property
+    def failed(self) -> Counter[str]:
+        """Failed clips by code."""
+        return Counter(failure.code.value for failure in self.failures.values())
 
     def to_json(self) -> dict[str, Any]:
         """The object that `--json` prints for a stream."""
@@ -38,6 +44,7 @@ class StreamReport:
             "rows": self.rows,
             "ok": self.ok,
             "failed": dict(sorted(self.failed.items())),
+            "failures": {clip_id: failure.message for clip_id, failure in sorted(self.failures.items())},
             "left": self.left,
             "bytes": self.num_bytes,
             "random_weights": self.random_weights,
@@ -123,10 +130,14 @@ def _verify_stream(folder: Path, report: StreamReport, deep: bool, progress: Cal
 
 
 def _readable_sidecars(folder: Path, report: StreamReport) -> Iterator[Sidecar]:
-    try:
-        yield from sidecars(folder)
-    except CorruptShard as error:
-        report.problems.append(str(error))
+    for number in shard_numbers(folder):
+        try:
+            sidecar = read_sidecar(folder, number)
+        except CorruptShard as error:
+            report.problems.append(str(error))
+            continue
+        if sidecar is not None:
+            yield sidecar
 
 
 def _count(report: StreamReport, sidecar: Sidecar) -> None:
@@ -136,7 +147,7 @@ def _count(report: StreamReport, sidecar: Sidecar) -> None:
         if clip.failure is None:
             report.ok += 1
         else:
-            report.failed[clip.failure.code.value] += 1
+            report.failures[clip.id] = clip.failure
 
 
 def _text_sidecars(cache: Path) -> Iterator[tuple[Path, dict[str, Any]]]:

@@ -1,7 +1,9 @@
 """Two models on the same clips: how much the second gains, and whether that could be chance.
 
 The decision to question: runs are compared only where clips, their order, targets and classes are identical. Aligning
-whatever happens to overlap would compare two test sets.
+whatever happens to overlap would compare two test sets. With a cluster the test flips whole clusters: McNemar's takes
+clips for independent (8 subjects with likings of their own, no difference on the whole: p < .05 in 50 % of 400 simulated
+comparisons, against 4.5 % for the flips).
 """
 
 from dataclasses import dataclass, replace
@@ -11,7 +13,7 @@ import numpy as np
 from cache.errors import ConfigError
 from cache.predictions import Predictions
 from evaluate.metrics import resampled_card, top_k_hits
-from evaluate.uncertainty import Interval, Resamples, mcnemar, paired_differences
+from evaluate.uncertainty import Interval, Resamples, paired_differences, sign_flip_test
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +26,7 @@ class Comparison:
         differences: metric -> difference with its interval, over the same resamples.
         only_first_right: clips that only the first gets right (single label, else None).
         only_second_right: the reverse.
-        p_value: of the exact McNemar test on them.
+        p_value: of the exact McNemar test on them; with a cluster, of the exact sign-flip test over clusters.
     """
 
     first: str
@@ -56,7 +58,7 @@ def compare(
     num_resamples: int = 1000,
     seed: int = 0,
 ) -> Comparison:
-    """Paired bootstrap of every metric, and McNemar's test for a single-label task.
+    """Paired bootstrap of every metric, and for a single-label task a test of the clips that only one gets right.
 
     Args:
         first: the reference.
@@ -74,7 +76,7 @@ def compare(
     resamples = resamples_of(first, cluster=cluster, num_resamples=num_resamples, seed=seed)
     differences = paired_differences(resampled_card(first), resampled_card(second), resamples)
     comparison = Comparison(first=first.run_name, second=second.run_name, differences=differences)
-    return comparison if first.kind != "single" else _with_mcnemar(comparison, first, second)
+    return comparison if first.kind != "single" else _with_test(comparison, first, second, resamples)
 
 
 def resamples_of(predictions: Predictions, *, cluster: str | None, num_resamples: int, seed: int) -> Resamples:
@@ -94,12 +96,14 @@ def resamples_of(predictions: Predictions, *, cluster: str | None, num_resamples
     return Resamples(num_clips=len(predictions.clip_ids), clusters=clusters, count=num_resamples, seed=seed)
 
 
-def _with_mcnemar(comparison: Comparison, first: Predictions, second: Predictions) -> Comparison:
-    """Adds the counts and p-value of McNemar's test; a clip whose first place is tied counts as wrong."""
-    hits = [top_k_hits(item.logits, item.targets, 1) == 1.0 for item in (first, second)]
+def _with_test(comparison: Comparison, first: Predictions, second: Predictions, resamples: Resamples) -> Comparison:
+    """Adds counts and p-value; a clip whose first place is tied counts as wrong."""
+    before, after = (top_k_hits(item.logits, item.targets, 1) == 1.0 for item in (first, second))
+    units, num_units = resamples.units()
+    gained, lost = (np.bincount(units[only], minlength=num_units) for only in (after & ~before, before & ~after))
     return replace(
         comparison,
-        only_first_right=int(np.count_nonzero(hits[0] & ~hits[1])),
-        only_second_right=int(np.count_nonzero(hits[1] & ~hits[0])),
-        p_value=mcnemar(hits[0], hits[1]),
+        only_first_right=int(lost.sum()),
+        only_second_right=int(gained.sum()),
+        p_value=sign_flip_test(gained - lost),
     )

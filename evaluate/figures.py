@@ -58,11 +58,10 @@ _STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """A value with its interval, both in the unit of the axis."""
+    """A value with its interval, which need not hold it, both in the unit of the axis; None: no interval."""
 
     value: float
-    low: float
-    high: float
+    interval: tuple[float, float] | None = None
 
 
 def learning_curves(
@@ -202,13 +201,15 @@ def _cells(axes: Axes, shares: npt.NDArray[np.float64]) -> None:
 
 
 def _dots(axes: Axes, drawn: Sequence[tuple[float, Point]], run: str, number: int) -> None:
-    values = np.array([point.value for _, point in drawn])
-    reach = np.array([(point.value - point.low, point.high - point.value) for _, point in drawn]).T
     style = _series_style(number) | {"linestyle": "none"}
-    axes.errorbar(
-        values, [place for place, _ in drawn], xerr=np.maximum(reach, 0), label=run,
-        markersize=5.5, elinewidth=1.4, capsize=2.5, **style,
-    )  # fmt: skip
+    places = [place for place, _ in drawn]
+    axes.plot([point.value for _, point in drawn], places, label=run, markersize=5.5, **style)
+    known = [(place, *point.interval) for place, point in drawn if point.interval]
+    if known:
+        at, low, high = np.array(known).T
+        axes.errorbar(
+            (low + high) / 2, at, xerr=(high - low) / 2, fmt="none", ecolor=style["color"], elinewidth=1.4, capsize=2.5
+        )
 
 
 def _series_style(number: int) -> dict[str, Any]:

@@ -2,14 +2,17 @@
 
 `paper_results.csv` holds every figure of the papers' tables (accuracies and mAP in percent); figures marked "secondary
 summary" were not read in the paper itself. The decision to question: only rows of the full method are offered, those
-whose settings are the headline ones. A row of an ablation differs from a run in more than a table can say.
+whose settings are the headline ones. A row of an ablation differs from a run in more than a table can say. In turn they stand only beside runs that are the full method, by their resolved switches and not by what
+somebody called them.
 """
 
 import csv
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from cache.manifest import TaskKind
 
@@ -20,6 +23,10 @@ _METRICS: dict[TaskKind, dict[str, tuple[str, ...]]] = {
     # No paper says which average its mAP is, so that both stand beside it.
     "multi": {"map": ("map_macro", "map_micro")},
 }
+_FULL_METHOD: dict[str, dict[str, Any]] = {
+    "cmdcl": {"variant": "", "cmdcl.tci": True, "cmdcl.vci": True, "cmdcl.temporal_control": False},
+}
+"""Keys under [train] that make a run the full method; a method that is not listed gets no figures beside it."""
 _ALIASES = {"smarthome": "toyotasmarthome", "toyota": "toyotasmarthome"}
 
 
@@ -62,13 +69,26 @@ def published(*, dataset: str, protocol: str, task: str, method: str, kind: Task
     benchmarks = {_ALIASES.get(slug, slug) for slug in map(_slug, (dataset, protocol, task))} - {""}
     found: dict[tuple[str, float], PaperResult] = {}
     for row in paper_results():
-        same_method = _slug(row.method.split(" ")[0]) == _slug(method) and _is_full(row)
+        same_method = _slug(row.method.split(" ")[0]) == _slug(method) and _is_full_row(row)
         if same_method and _slug(row.dataset) in benchmarks and row.metrics(kind):
             found.setdefault((row.metric, row.value), row)
     return tuple(found.values())
 
 
-def _is_full(row: PaperResult) -> bool:
+def is_full_method(method: str, config: Mapping[str, Any]) -> bool:
+    """Whether a run's resolved configuration has the switches of the paper's full method; a missing key says no."""
+    switches = _FULL_METHOD.get(method, {})
+    return bool(switches) and all(_at(config, f"train.{key}") == value for key, value in switches.items())
+
+
+def _at(config: Mapping[str, Any], dotted: str) -> Any:  # noqa: ANN401 (any JSON)
+    value: Any = config
+    for key in dotted.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
+
+
+def _is_full_row(row: PaperResult) -> bool:
     names = {setting.split("=")[0] for setting in row.settings.split("; ") if setting}
     return names <= _HEADLINE_SETTINGS and "," not in row.method and not row.table.startswith("fig")
 

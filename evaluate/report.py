@@ -21,6 +21,7 @@ from evaluate import figures, report_text, tables
 from evaluate.page import Page
 from evaluate.summary import question, summarise
 from evaluate.tables import METRIC_NAMES, Table, percent
+from evaluate.uncertainty import LEVEL_TEXT
 
 _MOST_FIGURES = 24
 _METHOD = [
@@ -92,7 +93,7 @@ def _tiles(page: Page, runs: Sequence[Mapping[str, Any]], headline: Mapping[str,
     for run, name, split in found:
         edges = tables.interval_text(split, metric)
         label = f"{METRIC_NAMES[metric]}, {name}" + (f", {run['label']}" if len(runs) > 1 else "")
-        items.append((label, f"{percent(split[metric])} %", f"95 % interval {edges}" if edges else ""))
+        items.append((label, f"{percent(split[metric])} %", f"{LEVEL_TEXT} interval {edges}" if edges else ""))
     page.tiles(items)
 
 
@@ -104,7 +105,7 @@ def _task_section(page: Page, runs: Sequence[Mapping[str, Any]], summary: Mappin
     page.paragraph(f"Dataset {dataset}, task {task} ({runs[0]['kind']} label), protocol {protocol}.")
     _add(page, tables.results(runs))
     if len(tables.cells(runs)) > 1:
-        caption = f"{METRIC_NAMES[metric]} by test split, with 95 % intervals."
+        caption = f"{METRIC_NAMES[metric]} by test split, with {LEVEL_TEXT} intervals."
         svg = figures.split_comparison(_points(runs, metric), x_label=f"{METRIC_NAMES[metric]}, %")
         page.figure(svg, caption=caption, alt=f"{caption} The numbers are those of the table above.")
     with page.folded("Every metric"):
@@ -114,7 +115,7 @@ def _task_section(page: Page, runs: Sequence[Mapping[str, Any]], summary: Mappin
     refused = [row for row in summary["not_compared"] if row["first"] in labels]
     if compared:
         page.heading("Paired differences")
-        _add(page, tables.differences(compared))
+        _add(page, tables.differences(compared, cluster=summary["cluster"]))
     if refused:
         page.paragraph("Not compared clip by clip, because the runs saw different data:")
         page.bullets(tables.not_compared(refused))
@@ -136,10 +137,9 @@ def _task_section(page: Page, runs: Sequence[Mapping[str, Any]], summary: Mappin
 def _points(runs: Sequence[Mapping[str, Any]], metric: str) -> dict[str, dict[str, figures.Point]]:
     points: dict[str, dict[str, figures.Point]] = {}
     for run, name, split in tables.cells(runs):
-        value = 100 * split[metric]
         edges = split["intervals"].get(metric)
-        low, high = (100 * edges["low"], 100 * edges["high"]) if edges else (value, value)
-        points.setdefault(run["label"], {})[name] = figures.Point(value=value, low=low, high=high)
+        interval = (100 * edges["low"], 100 * edges["high"]) if edges else None
+        points.setdefault(run["label"], {})[name] = figures.Point(value=100 * split[metric], interval=interval)
     return points
 
 

@@ -5,12 +5,13 @@ The decision to question: Markdown cells are escaped in full, so that a class na
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evaluate import tables
 from evaluate.summary import question
 from evaluate.tables import Table
+from evaluate.uncertainty import LEVEL_TEXT
 
 
 def title(summary: Mapping[str, Any]) -> str:
@@ -52,10 +53,33 @@ def interval_sentence(summary: Mapping[str, Any]) -> str:
     unit = f"all clips of one {summary['cluster']}" if summary["cluster"] else "clips"
     accuracy = "" if summary["cluster"] else "Wilson's score interval for Acc@1 and Acc@5; otherwise the "
     return (
-        f"Intervals, 95 %: {accuracy}basic bootstrap over {summary['num_resamples']} resamples of {unit} "
+        f"Intervals, {LEVEL_TEXT}: {accuracy}basic bootstrap over {summary['num_resamples']} resamples of {unit} "
         f"(seed {summary['seed']}); classes that a resample leaves without positives are left out of it. "
-        "They hold for other clips of this kind, not for training again."
+        "They hold for other clips of this kind, not for training again. Where every resample gives the same value, "
+        f"no interval is printed.{beside_sentence(_intervals(summary))}"
     )
+
+
+def beside_sentence(intervals: Sequence[tuple[float, float, float]]) -> str:
+    """Why some of (low, estimate, high) do not hold their own estimate; empty where all do."""
+    beside = sum(not low <= estimate <= high for low, estimate, high in intervals)
+    if not beside:
+        return ""
+    return (
+        f" {beside} of {len(intervals)} intervals lie beside their own estimate: repeated clips rank together, so that "
+        "mAP is higher on resamples, and the interval is moved by as much the other way."
+    )
+
+
+def _intervals(summary: Mapping[str, Any]) -> list[tuple[float, float, float]]:
+    """(low, estimate, high) of every metric and every difference."""
+    found = [
+        (edges["low"], split[metric], edges["high"])
+        for _, _, split in tables.cells(summary["runs"])
+        for metric, edges in split["intervals"].items()
+    ]
+    gains = [item for row in summary["comparisons"] for item in row["differences"].values()]
+    return [*found, *((item["low"], item["estimate"], item["high"]) for item in gains)]
 
 
 def markdown(summary: Mapping[str, Any]) -> str:
@@ -68,7 +92,11 @@ def markdown(summary: Mapping[str, Any]) -> str:
         inside = {run["label"] for run in runs}
         compared = [row for row in summary["comparisons"] if row["first"] in inside]
         if compared:
-            lines += ["### Paired differences", "", *_markdown_table(tables.differences(compared))]
+            lines += [
+                "### Paired differences",
+                "",
+                *_markdown_table(tables.differences(compared, cluster=summary["cluster"])),
+            ]
     sections = {
         "Over seeds": tables.over_seeds(summary["over_seeds"]),
         "Beside the papers": tables.published(summary["runs"]),

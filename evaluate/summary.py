@@ -6,16 +6,22 @@ they cannot disagree with `metrics.json`. Values are fractions at full precision
     {"level", "num_resamples", "seed", "cluster", "headline": {task kind: metric},
      "runs": [{"label", "name", "method", "variant", "task", "kind", "dataset", "protocol", "seed", "recipe", "status",
                "notices", "fingerprints", "versions", "config", "curves": [row per epoch],
-               "splits": {split: {<metric>: value, ..., "intervals": {metric: {"low", "high", "method"}},
+               "splits": {split: {<metric>: value, ..., "intervals": {metric: {"low", "high", "method", "bias"}},
                                   "per_class", "confusion" (single label), "groups", "skipped": {reason: clips}}},
                "published": [{"paper", "table", "method", "metric", "compare_with", "percent", "settings", "source"}]}],
-     "comparisons": [{"first", "second", "split", "differences": {metric: {"estimate", "low", "high"}},
+     "comparisons": [{"first", "second", "split", "differences": {metric: {"estimate", "low", "high", "method", "bias"}},
                       "only_first_right", "only_second_right", "p_value", "p_value_holm"}],
      "not_compared": [{"first", "second", "split", "reason"}],
-     "over_seeds": [{"dataset", "task", "protocol", "method", "variant", "split", "metric", "num_seeds", "mean", "sd"}]}
+     "over_seeds": [{"dataset", "task", "protocol", "method", "variant", "split", "metric", "runs": [label],
+                     "num_seeds", "mean", "sd"}]}
+
+A metric without an interval has the same value on every resample, or there is a single cluster. An interval's `bias` is
+the mean of the resamples minus the value: a basic interval corrects for it, and can lie beside the value. `p_value` is
+McNemar's; with a `cluster`, of the sign-flip test over clusters.
 """
 
 import itertools
+import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,10 +36,9 @@ from cache.run import Run
 from evaluate.analysis import HEADLINE, confusion_matrix, per_class, per_group
 from evaluate.compare import compare, resamples_of, why_not_comparable
 from evaluate.metrics import evaluate, resampled_card
-from evaluate.paper import published
-from evaluate.uncertainty import Interval, bootstrap, holm, wilson
+from evaluate.paper import is_full_method, published
+from evaluate.uncertainty import LEVEL, Interval, bootstrap, holm, wilson
 
-LEVEL = 0.95
 _MOST_GROUPS = 50
 
 
@@ -63,6 +68,7 @@ def summarise(
     described = [
         _describe_run(run, label, splits, options) for run, label, splits in zip(runs, labels, predictions, strict=True)
     ]
+    over_seeds = _over_seeds(described)
     comparisons, not_compared = _compare_all(list(zip(described, predictions, strict=True)), options)
     return _plain(
         {
@@ -72,7 +78,7 @@ def summarise(
             "runs": described,
             "comparisons": comparisons,
             "not_compared": not_compared,
-            "over_seeds": _over_seeds(described),
+            "over_seeds": over_seeds,
         }
     )
 
@@ -134,23 +140,23 @@ def _describe_split(predictions: Predictions, options: Mapping[str, Any]) -> dic
 
 
 def _intervals(predictions: Predictions, options: Mapping[str, Any]) -> dict[str, Interval]:
-    """Bootstrap for means over classes; Wilson for accuracies of clips that are drawn one by one."""
+    """Bootstrap for means over classes, where it says anything; Wilson for accuracies of clips drawn one by one."""
     resamples = resamples_of(predictions, **options)
     if resamples.units()[1] < 2:
         return {}  # one clip or one subject says nothing about another
-    intervals = bootstrap(resampled_card(predictions), resamples, level=LEVEL)
+    intervals = bootstrap(resampled_card(predictions), resamples)
     if options["cluster"] is None:
         num_clips = len(predictions.clip_ids)
         for name in ("acc1", "acc5"):
             if name in intervals:
-                intervals[name] = wilson(intervals[name].estimate * num_clips, num_clips, level=LEVEL)
-    return intervals
+                intervals[name] = wilson(intervals[name].estimate * num_clips, num_clips)
+    return {name: interval for name, interval in intervals.items() if interval.is_known}
 
 
 def _published(run: Run, kind: Any) -> list[dict[str, Any]]:  # noqa: ANN401 (a TaskKind)
     info = run.info
-    if info.variant:
-        return []  # the papers' headline rows are those of the full model
+    if not is_full_method(info.method, run.config):
+        return []
     rows = published(dataset=info.dataset, protocol=info.protocol, task=info.task, method=info.method, kind=kind)
     return [
         {
@@ -207,27 +213,47 @@ def question(run: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _over_seeds(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Mean and standard deviation of the headline where one variant was trained with several seeds."""
+    """Mean and standard deviation of the headline where one configuration was trained with several seeds."""
     keys = ("dataset", "task", "protocol", "method", "variant")
-    families: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
-    for run in runs:
-        families.setdefault(tuple(run[key] for key in keys), []).append(run)
     rows = []
-    for family, members in families.items():
+    for family in _families(runs):
+        members = _one_run_per_seed(family)
         for split in sorted(set(itertools.chain.from_iterable(run["splits"] for run in members))):
             inside = [run for run in members if split in run["splits"]]
-            if len({run["seed"] for run in inside}) < 2:
+            if len(inside) < 2:
                 continue
             metric = HEADLINE[inside[0]["kind"]]
             values = [run["splits"][split][metric] for run in inside]
-            row = {"split": split, "metric": metric, "num_seeds": len(values)}
+            row = {"split": split, "metric": metric, "runs": [run["label"] for run in inside], "num_seeds": len(inside)}
             spread = {"mean": float(np.mean(values)), "sd": float(np.std(values, ddof=1))}
-            rows.append({**dict(zip(keys, family, strict=True)), **row, **spread})
+            rows.append({**{key: inside[0][key] for key in keys}, **row, **spread})
     return rows
 
 
+def _families(runs: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """Evaluated runs that differ in their seed alone: the same resolved configuration on the same features."""
+    found: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for run in (run for run in runs if run["splits"]):
+        training = {key: value for key, value in run["config"].get("train", {}).items() if key != "seed"}
+        made_of = json.dumps([{**run["config"], "train": training}, run["fingerprints"]], sort_keys=True)
+        found.setdefault((*question(run), run["method"], run["variant"], made_of), []).append(run)
+    return list(found.values())
+
+
+def _one_run_per_seed(family: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The first run of every seed; the others get a notice."""
+    first: dict[int, Mapping[str, Any]] = {}
+    for run in family:
+        counted = first.setdefault(run["seed"], run)
+        if counted is not run:
+            run["notices"].append(
+                f"the same configuration and seed as {counted['label']}: over seeds that run alone counts"
+            )
+    return list(first.values())
+
+
 def _edges(interval: Interval) -> dict[str, Any]:
-    return {"low": interval.low, "high": interval.high, "method": interval.method}
+    return {key: getattr(interval, key) for key in ("low", "high", "method", "bias")}
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 (any JSON)

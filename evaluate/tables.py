@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-Summary = Mapping[str, Any]
+from evaluate.uncertainty import LEVEL_TEXT
 
 METRIC_NAMES = {
     "acc1": "Acc@1",
@@ -83,12 +83,12 @@ def results(runs: Sequence[Mapping[str, Any]], *, every_metric: bool = False) ->
     return Table(
         columns=["run", "split", *(METRIC_NAMES[metric] for metric in metrics), "clips"],
         rows=rows,
-        caption=f"In percent, 95 % intervals in brackets; the headline metric is {METRIC_NAMES[metrics[0]]}.",
+        caption=f"In percent, {LEVEL_TEXT} intervals in brackets; the headline metric is {METRIC_NAMES[metrics[0]]}.",
     )
 
 
-def differences(comparisons: Sequence[Mapping[str, Any]]) -> Table:
-    """Second run minus first, in points, on the same clips."""
+def differences(comparisons: Sequence[Mapping[str, Any]], *, cluster: str | None = None) -> Table:
+    """Second run minus first, in points, on the same clips; `cluster` is what was resampled and flipped together."""
     tested = any(row["p_value"] is not None for row in comparisons)
     main = MAIN_METRICS["single" if tested else "multi"]
     metrics = [name for name in main if any(name in row["differences"] for row in comparisons)]
@@ -97,23 +97,34 @@ def differences(comparisons: Sequence[Mapping[str, Any]]) -> Table:
         line = [row["second"], row["first"], row["split"]]
         line += [_difference(row["differences"].get(metric)) for metric in metrics]
         if tested:
-            line += _mcnemar(row)
+            line += _paired_test(row)
         rows.append(line)
-    extra = ["only this right", "only that right", "McNemar p", "p, Holm"] if tested else []
+    extra = (
+        ["only this right", "only that right", f"{'sign-flip' if cluster else 'McNemar'} p", "p, Holm"]
+        if tested
+        else []
+    )
+    caption = f"Percentage points with {LEVEL_TEXT} intervals over the same resamples of the clips."
+    if tested and cluster:
+        caption += (
+            f" The p-value is that of the exact sign-flip test over {cluster} groups: McNemar's would take the clips "
+            "of one group for independent."
+        )
     return Table(
         columns=["run", "minus", "split", *(METRIC_NAMES[metric] for metric in metrics), *extra],
         rows=rows,
-        caption="Percentage points with 95 % intervals over the same resamples of the clips.",
+        caption=caption,
     )
 
 
 def _difference(item: Mapping[str, Any] | None) -> str:
     if item is None:
         return "–"
-    return f"{points(item['estimate'])} ({points(item['low'])} to {points(item['high'])})"
+    edges = f" ({points(item['low'])} to {points(item['high'])})" if item["low"] < item["high"] else ""
+    return points(item["estimate"]) + edges
 
 
-def _mcnemar(row: Mapping[str, Any]) -> list[str]:
+def _paired_test(row: Mapping[str, Any]) -> list[str]:
     if row["p_value"] is None:
         return ["–"] * 4
     counts = [str(row["only_second_right"]), str(row["only_first_right"])]
@@ -126,9 +137,9 @@ def not_compared(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def over_seeds(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """Mean and standard deviation where a variant was trained with several seeds."""
+    """Mean and standard deviation where one configuration was trained with several seeds."""
     return Table(
-        columns=["method", "variant", "task", "split", "metric", "seeds", "mean, %", "sd, points"],
+        columns=["method", "variant", "task", "split", "metric", "seeds", "mean, %", "sd, points", "runs"],
         rows=[
             [
                 *(row[key] for key in ("method", "variant", "task", "split")),
@@ -136,6 +147,7 @@ def over_seeds(rows: Sequence[Mapping[str, Any]]) -> Table:
                 str(row["num_seeds"]),
                 percent(row["mean"]),
                 percent(row["sd"]),
+                ", ".join(row["runs"]),
             ]
             for row in rows
         ],

@@ -1,9 +1,15 @@
-"""How far a number could move with another test set: bootstrap intervals, Wilson intervals, exact McNemar.
+"""How far a number could move with another test set: bootstrap and Wilson intervals, exact paired tests.
 
 Resampled are videos, or whole groups of them (all clips of a subject), never frames. The decision to question: the
-interval is basic (reverse percentile, 2 x estimate - quantile) or BCa and never the plain percentile one, because
-bootstrapped mAP is biased upwards: repeated clips rank together. Two models are compared on the same resamples, which
-takes out what is common to both. Seeds are fixed, so that equal predictions give equal intervals.
+interval is basic (reverse percentile, 2 x estimate - quantile) and not the plain percentile one, because bootstrapped
+mAP is biased upwards: repeated clips rank together. The correction can exceed the spread; the interval then lies beside
+its own estimate, and is printed so. Two models are compared on the same resamples, which takes out what is common to
+both. Seeds are fixed, so that equal predictions give equal intervals.
+
+Coverage of the 95 % interval of macro mAP, measured against the mAP of 200,000 clips on 100 to 300 synthetic test sets
+(basic; percentile): 100 clips and 30 positives a class, mAP .48: 86 % (62 %), mAP .92: 88 % (91 %); 355 clips, 48
+classes with about 35 positives, mAP .48: 79 % (28 %), with about 11, mAP .24: 31 % (0 %). With few positives mAP itself
+is too high (.31 there), and the interval corrects for a part of that only.
 
 Efron and Tibshirani, An Introduction to the Bootstrap, 1993; Wilson, JASA 1927; Dietterich, Neural Computation 1998.
 """
@@ -12,32 +18,46 @@ import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from evaluate.metrics import Card
 from evaluate.ranking import Floats, Indices
 
-Method = Literal["basic", "bca"]
-_NORMAL = NormalDist()
-_JACKKNIFE_BLOCKS = 200
+LEVEL = 0.95
+"""Of every interval that is reported."""
+LEVEL_TEXT = f"{100 * LEVEL:g} %"
+_ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """An estimate and the interval that holds the true value in `level` of all test sets like this one."""
+    """An estimate and the interval that aims to hold the true value in `level` of all test sets like this one.
+
+    Attributes:
+        estimate: on the clips as they are.
+        low: the lower end.
+        high: the upper end.
+        level: the coverage aimed at.
+        method: "basic bootstrap", "Wilson", or why there is none.
+        bias: mean of the resamples minus the estimate, for which a basic interval corrects.
+    """
 
     estimate: float
     low: float
     high: float
     level: float
     method: str
+    bias: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.level < 1:
             raise ValueError(f"the level of an interval lies between 0 and 1, got {self.level}")
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is an interval at all: where every resample gives the same value, a bootstrap says nothing."""
+        return self.low < self.high
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,14 +98,6 @@ class Resamples:
             drawn = np.bincount(rng.integers(num_units, size=num_units), minlength=num_units)
             yield drawn[units].astype(np.float64)
 
-    def jackknife_weights(self) -> Iterator[Floats]:
-        """All clips but one block of units, in turn; at most 200 blocks, so that BCa stays affordable."""
-        units, num_units = self.units()
-        blocks = min(num_units, _JACKKNIFE_BLOCKS)
-        block = np.random.default_rng(self.seed).permutation(num_units) % blocks
-        for left_out in range(blocks):
-            yield (block[units] != left_out).astype(np.float64)
-
 
 def draw(cards: Mapping[str, Card], resamples: Resamples) -> dict[str, dict[str, Floats]]:
     """Every metric of every card on the same resamples.
@@ -113,69 +125,37 @@ def _card_values(cards: Mapping[str, Card], weights: Floats) -> dict[str, dict[s
 
 
 def basic_interval(
-    estimate: float, draws: Floats, *, level: float = 0.95, bounds: tuple[float, float] = (0.0, 1.0)
+    estimate: float, draws: Floats, *, level: float = LEVEL, bounds: tuple[float, float] = (0.0, 1.0)
 ) -> Interval:
     """The reverse-percentile interval: the draws' quantiles mirrored at the estimate, cut at the metric's bounds.
+
+    It need not hold the estimate. Where all draws are equal, its ends are the estimate and `is_known` is false.
 
     Raises:
         ValueError: fewer than half of the resamples gave a value.
     """
     draws = _usable(draws)
+    if np.ptp(draws) <= _ROUNDING:
+        method = "none: every resample gave the same value"
+        return Interval(estimate=estimate, low=estimate, high=estimate, level=level, method=method)
     tail = (1 - level) / 2
     mirrored = (2 * estimate - np.quantile(draws, share) for share in (1 - tail, tail))
     low, high = (float(np.clip(edge, *bounds)) for edge in mirrored)
-    return Interval(estimate=estimate, low=low, high=high, level=level, method="basic bootstrap")
+    bias = float(draws.mean()) - estimate
+    return Interval(estimate=estimate, low=low, high=high, level=level, method="basic bootstrap", bias=bias)
 
 
-def bca_interval(estimate: float, draws: Floats, jackknife: Floats, *, level: float = 0.95) -> Interval:
-    """The bias-corrected and accelerated interval of Efron (1987).
-
-    Args:
-        estimate: the metric on all clips.
-        draws: (count,) the metric on resamples.
-        jackknife: the metric with one unit (or block of them) left out at a time.
-        level: the coverage aimed at.
+def bootstrap(card: Card, resamples: Resamples, *, level: float = LEVEL) -> dict[str, Interval]:
+    """An interval for every metric of a card.
 
     Raises:
         ValueError: fewer than half of the resamples gave a value.
     """
-    draws, jackknife = _usable(draws), _usable(jackknife)
-    below = (np.count_nonzero(draws < estimate) + np.count_nonzero(draws == estimate) / 2) / len(draws)
-    bias = _NORMAL.inv_cdf(min(max(below, 0.5 / len(draws)), 1 - 0.5 / len(draws)))
-    gaps = jackknife.mean() - jackknife
-    spread = float((gaps**2).sum())
-    acceleration = float((gaps**3).sum()) / (6 * spread**1.5) if spread > 0 else 0.0
-    edges = []
-    for share in ((1 - level) / 2, (1 + level) / 2):
-        shifted = bias + _NORMAL.inv_cdf(share)
-        edges.append(float(np.quantile(draws, _NORMAL.cdf(bias + shifted / (1 - acceleration * shifted)))))
-    return Interval(estimate=estimate, low=edges[0], high=edges[1], level=level, method="BCa bootstrap")
-
-
-def bootstrap(
-    card: Card, resamples: Resamples, *, level: float = 0.95, method: Method = "basic"
-) -> dict[str, Interval]:
-    """An interval for every metric of a card.
-
-    Raises:
-        ValueError: an unknown method, or fewer than half of the resamples gave a value.
-    """
-    if method not in ("basic", "bca"):
-        raise ValueError(f"the bootstrap interval is 'basic' or 'bca', got {method!r}")
-    estimates = card(None)
     draws = draw({"": card}, resamples)[""]
-    if method == "basic":
-        return {name: basic_interval(value, draws[name], level=level) for name, value in estimates.items()}
-    rows = [_card_values({"": card}, weights) for weights in resamples.jackknife_weights()]
-    return {
-        name: bca_interval(
-            value, draws[name], np.array([row[""][name] if row else math.nan for row in rows]), level=level
-        )
-        for name, value in estimates.items()
-    }
+    return {name: basic_interval(value, draws[name], level=level) for name, value in card(None).items()}
 
 
-def paired_differences(first: Card, second: Card, resamples: Resamples, *, level: float = 0.95) -> dict[str, Interval]:
+def paired_differences(first: Card, second: Card, resamples: Resamples, *, level: float = LEVEL) -> dict[str, Interval]:
     """Second minus first, metric by metric, each on the same resamples: the interval of the gain."""
     draws = draw({"first": first, "second": second}, resamples)
     before, after = first(None), second(None)
@@ -191,7 +171,7 @@ def paired_differences(first: Card, second: Card, resamples: Resamples, *, level
     }
 
 
-def wilson(hits: float, num_clips: int, *, level: float = 0.95) -> Interval:
+def wilson(hits: float, num_clips: int, *, level: float = LEVEL) -> Interval:
     """Wilson's score interval of a fraction hits / n: for accuracies of independent clips.
 
     Raises:
@@ -199,7 +179,7 @@ def wilson(hits: float, num_clips: int, *, level: float = 0.95) -> Interval:
     """
     if num_clips < 1 or not 0 <= hits <= num_clips:
         raise ValueError(f"need 0 <= hits <= n and n >= 1, got {hits} of {num_clips}")
-    z = _NORMAL.inv_cdf((1 + level) / 2)
+    z = NormalDist().inv_cdf((1 + level) / 2)
     share, widen = hits / num_clips, z * z / num_clips
     centre = (share + widen / 2) / (1 + widen)
     half = z * math.sqrt(share * (1 - share) / num_clips + widen / (4 * num_clips)) / (1 + widen)
@@ -212,26 +192,25 @@ def wilson(hits: float, num_clips: int, *, level: float = 0.95) -> Interval:
     )
 
 
-def mcnemar(first_hits: npt.NDArray[np.bool_], second_hits: npt.NDArray[np.bool_]) -> float:
-    """The exact two-sided McNemar test: the chance of so uneven a split of the clips that only one model gets right.
+def sign_flip_test(gains: Indices) -> float:
+    """The exact two-sided chance of so large a total if every unit's gain could as well have been a loss.
+
+    With clips as units this is the exact McNemar test. With subjects as units it lets the clips of one be alike, for
+    which McNemar's finds differences that are none.
 
     Args:
-        first_hits: (n,) whether the first model is right.
-        second_hits: (n,) the second, on the same clips.
+        gains: per unit, how many clips more the second model gets right; negative where it is fewer.
 
     Returns:
-        The p-value; 1.0 where the models never differ.
-
-    Raises:
-        ValueError: the shapes differ.
+        The p-value; 1.0 where no unit differs.
     """
-    if first_hits.shape != second_hits.shape:
-        raise ValueError(f"the models saw different clips: {first_hits.shape} and {second_hits.shape}")
-    only_first = int(np.count_nonzero(first_hits & ~second_hits))
-    only_second = int(np.count_nonzero(second_hits & ~first_hits))
-    total, fewer = only_first + only_second, min(only_first, only_second)
-    tail = sum(math.comb(total, k) for k in range(fewer + 1))
-    return min(1.0, 2 * tail / 2**total)
+    sizes = np.abs(gains[gains != 0])
+    reach = int(sizes.sum())
+    totals = np.arange(-reach, reach + 1)
+    chances = (totals == 0).astype(np.float64)
+    for size in sizes:  # no total leaves the range, so that nothing is rolled over its edge
+        chances = (np.roll(chances, size) + np.roll(chances, -size)) / 2
+    return min(1.0, float(chances[np.abs(totals) >= abs(int(gains.sum()))].sum()))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

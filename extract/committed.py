@@ -1,10 +1,48 @@
-"""Rows of a committed shard as they were given to it: what a shard that is made again keeps."""
+"""What a stream holds already: the shards that count, and their rows for a shard that is made again.
+
+A sidecar says what was committed, not that it is still there. So the file's presence and size are asked before its
+clips count as done, and its bytes are hashed before they are copied: a damaged row must not get a fresh checksum.
+"""
 
 import itertools
+import logging
 from pathlib import Path
 
+from cache.errors import FingerprintMismatch
+from cache.fingerprint import Fingerprint
 from cache.rows import SCHEMAS, Array, ClipRows
-from cache.shard import Shard, Sidecar, read_shard
+from cache.shard import Shard, Sidecar, read_shard, read_sidecar
+
+logger = logging.getLogger(__name__)
+
+
+def committed_shard(folder: Path, number: int, mark: Fingerprint | None) -> Sidecar | None:
+    """The sidecar of a shard that is there; None, with a warning, if only its sidecar is.
+
+    Args:
+        folder: the stream's folder.
+        number: the shard's number.
+        mark: what the stream is made by; None: not known, nothing is compared.
+
+    Raises:
+        FingerprintMismatch: the shard was made with other settings than `mark`.
+        CorruptShard: the sidecar is damaged.
+    """
+    sidecar = read_sidecar(folder, number)
+    if sidecar is None:
+        return None
+    if mark is not None and sidecar.fingerprint_sha256 != mark.sha256:
+        raise FingerprintMismatch(
+            f"{folder}: shard {number} was made with other settings than {folder / 'fingerprint.json'} says (sha256 "
+            f"{sidecar.fingerprint_sha256[:12]}, not {mark.sha256[:12]}). Put the right fingerprint.json back, or "
+            f"delete {folder} and extract the stream again"
+        )
+    size = _size_of(folder / sidecar.file)
+    if size == sidecar.size_bytes:
+        return sidecar
+    state = "is gone" if size is None else f"has {size} bytes, {sidecar.size_bytes} were committed"
+    logger.warning("%s %s: the shard is made again", folder / sidecar.file, state)
+    return None
 
 
 def clip_rows(folder: Path, sidecar: Sidecar) -> list[ClipRows]:
@@ -13,8 +51,15 @@ def clip_rows(folder: Path, sidecar: Sidecar) -> list[ClipRows]:
     Raises:
         CorruptShard: the shard is not what was committed.
     """
-    shard = read_shard(folder, sidecar)
+    shard = read_shard(folder, sidecar, check=True)
     return [_rows(shard, sidecar, index) for index in range(len(sidecar.clips))]
+
+
+def _size_of(path: Path) -> int | None:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return None
 
 
 def _rows(shard: Shard, sidecar: Sidecar, index: int) -> ClipRows:

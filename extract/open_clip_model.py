@@ -163,7 +163,7 @@ def _register(path: Path) -> OpenClipModel:
             "(the `model_cfg` of an open_clip_config.json is one)"
         )
     known = open_clip.get_model_config(path.stem) if path.stem in open_clip.list_models() else None
-    if known is not None and path.stem not in _registered:
+    if known is not None and known != architecture and path.stem not in _registered:
         raise ConfigError(f"{path}: open_clip has a model {path.stem!r} of its own; rename the file")
     if known != architecture:
         open_clip.add_model_config(path.resolve())

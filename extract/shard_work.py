@@ -15,10 +15,11 @@ from cache.fingerprint import Fingerprint
 from cache.manifest import Dataset
 from cache.plan import Plan
 from cache.rows import ClipRows
-from cache.shard import Sidecar, read_sidecar, write_shard
-from extract.committed import clip_rows
+from cache.shard import write_shard
+from extract.committed import clip_rows, committed_shard
 from extract.config import ExtractConfig
 from extract.decode_process import ClipSpan, VideoJob
+from extract.sources import Sources
 
 logger = logging.getLogger(__name__)
 
@@ -46,29 +47,33 @@ def shard_tasks(
     plan: Plan,
     chosen: Iterable[int],
     config: ExtractConfig,
+    marks: Mapping[str, Fingerprint],
     *,
     retry_failed: bool = False,
 ) -> list[ShardTask]:
-    """The shards in which a stream lacks clips of this dataset."""
+    """The shards in which a stream lacks clips of this dataset.
+
+    Raises:
+        FingerprintMismatch: a shard was made with other settings than its stream's mark, or holds rows of another
+            video or span under the id of a clip.
+    """
     ours = {clip.id for clip in dataset.clips}
+    sources = Sources(dataset)
     tasks = []
     for number in chosen:
         wanted = ours.intersection(plan.shards[number])
         missing: dict[str, frozenset[str]] = {}
         for stream in config.streams:
             if stream != "text":
-                done = _done(read_sidecar(cache / stream, number), retry_failed=retry_failed)
+                sidecar = committed_shard(cache / stream, number, marks.get(stream))
+                held = [clip for clip in sidecar.clips if clip.id in wanted] if sidecar else []
+                done = {clip.id for clip in held if sources.is_done(clip, retry_failed=retry_failed)}
                 missing[stream] = frozenset(wanted - done)
         missing = {stream: ids for stream, ids in missing.items() if ids}
         if missing:
             tasks.append(ShardTask(number=number, missing=missing))
+    sources.refuse_foreign_rows(cache)
     return tasks
-
-
-def _done(sidecar: Sidecar | None, *, retry_failed: bool) -> set[str]:
-    if sidecar is None:
-        return set()
-    return {clip.id for clip in sidecar.clips if clip.failure is None or not retry_failed}
 
 
 def video_jobs(dataset: Dataset, tasks: list[ShardTask]) -> Iterator[VideoJob]:
@@ -125,7 +130,7 @@ class Collector:
     def _commit(self, number: int, stream: str, rows: list[ClipRows]) -> None:
         folder = self.cache / stream
         new = {row.clip_id for row in rows}
-        sidecar = read_sidecar(folder, number)
+        sidecar = committed_shard(folder, number, self.marks[stream])
         kept = [row for row in clip_rows(folder, sidecar) if row.clip_id not in new] if sidecar else []
         write_shard(folder, number, stream, kept + rows, fingerprint=self.marks[stream])
         logger.info("%s: shard %d committed, %d clips", stream, number, len(kept) + len(rows))

@@ -27,7 +27,7 @@ from pipeline.startup import check_packages, configure_logging
 from pipeline.tables import format_table
 
 PATH = click.Path(path_type=Path)
-EXIT_FAILED_ITEMS, EXIT_VERIFICATION, EXIT_INTERRUPT = 3, 4, 130
+EXIT_USAGE, EXIT_FAILED_ITEMS, EXIT_VERIFICATION, EXIT_INTERRUPT = 2, 3, 4, 130
 
 cache_option = click.option("--cache", "cache", type=PATH, required=True, help="Folder of the feature cache.")
 videos_option = click.option("--videos", type=PATH, help="Video root on this machine, instead of the stored one.")
@@ -38,7 +38,9 @@ token_cache_option = click.option(
     "--token-cache", type=PATH, help="Folder of a frozen video encoder's tokens [CACHE/video_tokens]."
 )
 streams_option = click.option("--streams", help="Comma-separated: frames, visual_prompts, joints, text.")
-workers_option = click.option("--workers", default=2, show_default=True, help="Decode processes.")
+workers_option = click.option(
+    "--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Decode processes."
+)
 shards_option = click.option("--shards", help="Part of the work: 17-32 (numbers), or 2/8 (the third of eight).")
 
 
@@ -50,6 +52,9 @@ def main() -> None:
     except DeconfoundError as error:
         click.echo(f"error: {error}", err=True)
         code = error.exit_code
+    except OSError as error:
+        click.echo(f"error: {error.strerror or error}: {error.filename or ''}".rstrip(": "), err=True)
+        code = EXIT_USAGE
     except click.ClickException as error:
         error.show()
         code = error.exit_code
@@ -72,7 +77,14 @@ def cli(verbose: bool, log_file: Path | None) -> None:
 @click.option("--folder", type=PATH, default=Path("deconfound-demo"), show_default=True, help="Where to work.")
 @click.option("--quick", is_flag=True, help="Fewer videos and epochs: under one and a half minutes.")
 @click.option("--seed", default=0, show_default=True, help="Seed of the heads.")
-@click.option("--seeds", "num_seeds", default=1, show_default=True, help="Train every variant with this many seeds.")
+@click.option(
+    "--seeds",
+    "num_seeds",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Train every variant with this many seeds.",
+)
 @click.option("--all-variants", is_flag=True, help="Also train the textual and the visual intervention alone.")
 @click.option("--train-frozen-models", is_flag=True, help="Make the tiny frozen models again (minutes), then stop.")
 @json_option
@@ -132,7 +144,7 @@ def prepare_folder_command(videos: Path, out: Path, name: str | None, prompt: st
 @streams_option
 @workers_option
 @shards_option
-@device_option
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda: what to estimate for.")
 @set_option
 @videos_option
 @json_option
@@ -165,6 +177,7 @@ def plan(
 @streams_option
 @workers_option
 @shards_option
+@click.option("--retry-failed", is_flag=True, help="Also decode the clips again that failed before.")
 @device_option
 @set_option
 @videos_option
@@ -176,6 +189,7 @@ def extract(
     streams: str | None,
     workers: int,
     shards: str | None,
+    retry_failed: bool,
     device: str,
     overrides: tuple[str, ...],
     videos: Path | None,
@@ -187,7 +201,16 @@ def extract(
     config = load_recipe(recipe, [*_streams_override(streams), *overrides]).extract
     data = Dataset.read(dataset, videos=videos)
     with ExtractionProgress() as progress:
-        summary = run(data, cache, config, workers=workers, shards=shards, device=device, progress=progress)
+        summary = run(
+            data,
+            cache,
+            config,
+            workers=workers,
+            shards=shards,
+            device=device,
+            retry_failed=retry_failed,
+            progress=progress,
+        )
     click.echo(json.dumps(summary_to_json(summary)) if as_json else summary_to_text(summary))
     if summary.num_failed:
         sys.exit(EXIT_FAILED_ITEMS)

@@ -81,12 +81,17 @@ def _read(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:
         raise ConfigError(f"recipes extend each other in a circle: {' -> '.join((*seen, name))}")
     try:
         values = tomllib.loads(_text(name))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"recipe {name} is not TOML: {error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"recipe {name} is not TOML in utf-8: {error}") from error
     unknown = [key for key in values if key not in _TOP_LEVEL]
     if unknown:
         nearest = difflib.get_close_matches(unknown[0], _TOP_LEVEL, n=1, cutoff=0.0)
         raise ConfigError(f"recipe {name}: unknown key {unknown[0]!r}; did you mean {nearest[0]!r}?")
+    wrong = [section for section in _SECTIONS if not isinstance(values.get(section, {}), dict)]
+    if wrong or not isinstance(values.get("extends", ""), str):
+        raise ConfigError(
+            f"recipe {name}: {wrong or ['extends']} has the wrong type; sections are tables like [extract]"
+        )
     base = values.pop("extends", None)
     return _merge(_read(base, (*seen, name)), values) if base else values
 

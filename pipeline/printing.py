@@ -55,7 +55,9 @@ def summary_to_text(summary: "ExtractionSummary") -> str:
     else:
         lines.append(f"{summary.num_clips_decoded} clips decoded in {format_seconds(summary.seconds)}")
     if summary.num_failed:
-        lines.append("failed clips are rows with a code and a reason; training skips and counts them")
+        lines.append(
+            "failed clips are rows with a code; `deconfound status` lists the reasons, --retry-failed tries again"
+        )
     return "\n".join(lines)
 
 
@@ -86,6 +88,7 @@ def plan_to_text(plan: "ExtractionPlan") -> str:
 def metrics_to_text(summary: Mapping[str, Any]) -> str:
     """Every metric of every run and split, with its interval, after the runs' notices."""
     from evaluate.tables import METRIC_NAMES, cells, interval_text, percent
+    from evaluate.uncertainty import LEVEL_TEXT
 
     rows = [
         (run["label"], name, title, percent(split[metric]), interval_text(split, metric))
@@ -94,7 +97,7 @@ def metrics_to_text(summary: Mapping[str, Any]) -> str:
         if split.get(metric) is not None
     ]
     notices = dict.fromkeys(notice for run in summary["runs"] for notice in run["notices"])
-    table = format_table(("run", "split", "metric", "%", "95 % interval"), rows)
+    table = format_table(("run", "split", "metric", "%", f"{LEVEL_TEXT} interval"), rows)
     return "\n".join([*(f"note: {notice}" for notice in notices), table])
 
 
@@ -119,6 +122,8 @@ def streams_to_text(reports: Mapping[str, StreamReport]) -> str:
         for name, report in reports.items()
     ]
     lines = [format_table(header, rows)]
+    failures = {clip_id: failure for report in reports.values() for clip_id, failure in report.failures.items()}
+    lines += _listing("failed", [f"{clip_id}: {failure.message}" for clip_id, failure in sorted(failures.items())])
     for name, report in reports.items():
         if report.random_weights:
             lines.append(f'note: {name} was made with random weights (pretrained = "none")')

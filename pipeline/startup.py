@@ -42,8 +42,6 @@ def configure_logging(*, verbose: bool, log_file: Path | None) -> None:
         file = logging.FileHandler(log_file, encoding="utf-8", errors="backslashreplace")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         handlers.append(file)
+    logging.basicConfig(level=logging.WARNING, handlers=handlers, force=True)
     for package in (*_FLOORS, "pipeline"):
-        logger = logging.getLogger(package)
-        logger.setLevel(logging.INFO)
-        logger.handlers[:] = handlers
-        logger.propagate = False
+        logging.getLogger(package).setLevel(logging.INFO)

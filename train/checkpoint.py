@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from cache import atomic
 from cache.errors import CacheError, CorruptShard
+from train.divergence import check_finite_weights
 
 Kind = Literal["last", "best"]
 
@@ -44,7 +45,6 @@ class Position:
     best_epoch: int | None = None
     training_set: str = ""
     class_names: Sequence[str] = ()
-    config_sha256: str = ""
     fingerprints: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -59,9 +59,11 @@ def save(
     """Commits a checkpoint and removes the one before it.
 
     Raises:
+        ConfigError: a weight is NaN or infinite; the checkpoint before is untouched.
         StorageError: the disk refused; the checkpoint before is untouched.
     """
     state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    check_finite_weights(state)
     images = {f"{kind}-{position.tag}.safetensors": safetensors.torch.save(state)}
     if optimizer is not None:
         buffer = io.BytesIO()

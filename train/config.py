@@ -196,14 +196,25 @@ def from_json(body: Mapping[str, Any]) -> TrainConfig:
     return settings.build(TrainConfig, body, "train")
 
 
+FREE_KEYS = frozenset(
+    {
+        "train.accumulate",
+        "train.checkpoint_minutes",
+        "train.video_encoder.gradient_checkpointing",
+        "train.cmdcl.class_chunk",
+    }
+)
+"""What a run may be continued with other values of: memory and time, not the result."""
+
+
 def differences(stored: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "train.") -> list[str]:
-    """One readable line for every key in which two configurations (as JSON) differ."""
+    """One readable line for every key, but FREE_KEYS, in which two configurations (as JSON) differ."""
     lines = []
     for key in sorted(stored.keys() | asked.keys()):
         old, new = stored.get(key, "nothing"), asked.get(key, "nothing")
         if isinstance(old, Mapping) and isinstance(new, Mapping):
             lines += differences(old, new, f"{prefix}{key}.")
-        elif old != new:
+        elif old != new and prefix + key not in FREE_KEYS:
             lines.append(f"{prefix}{key}: the run has {old!r}, asked for {new!r}")
     return lines
 

@@ -15,7 +15,6 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from cache.errors import CacheError, ConfigError, CorruptShard
@@ -51,6 +50,12 @@ class ClipSet:
         return dict(Counter(self.skipped.values()).most_common())
 
     @property
+    def notice(self) -> str:
+        """How many clips are not used, and why."""
+        reasons = ", ".join(f"{reason} ({count})" for reason, count in self.reasons.items())
+        return f"split {self.split}: {len(self)} clips, {len(self.skipped)} skipped: {reasons}"
+
+    @property
     def groups(self) -> dict[str, tuple[str, ...]]:
         """Group name -> one value per clip, "" where unknown."""
         names = sorted({name for clip in self.clips for name in clip.groups})
@@ -59,7 +64,7 @@ class ClipSet:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """n clips: visual_prompts (n, L, D), and either frames (n, L, 3, H, W) uint8 or frame_tokens (n, L, d_v)."""
+    """n clips: visual_prompts (n, L, D), not normalised, and either frames (n, L, 3, H, W) uint8 or frame_tokens (n, L, d_v)."""
 
     visual_prompts: Tensor
     targets: Tensor
@@ -163,7 +168,7 @@ class TokenSource:
 
         def read_prompts(number: int) -> Tensor:
             rows = visual_prompts[ids[number]]
-            return _normalised(rows[segment_centres(len(rows), num_frames)])
+            return _as_float(rows[segment_centres(len(rows), num_frames)])
 
         def read_tokens(number: int) -> Tensor:
             return torch.from_numpy(np.array(video_tokens[ids[number]]))
@@ -178,8 +183,8 @@ class TokenSource:
         for piece in pieces:
             numbers = torch.from_numpy(piece).to(self._device)
             yield Batch(
-                visual_prompts=self._visual_prompts.__getitems__(numbers),
-                frame_tokens=self._tokens.__getitems__(numbers),
+                visual_prompts=self._visual_prompts.take(numbers),
+                frame_tokens=self._tokens.take(numbers),
                 targets=self._targets[numbers],
             )
 
@@ -228,7 +233,7 @@ class FrameSource:
             view = pictures.centre_view(
                 _decode(self._frames, clip_id, jpegs, instants), resize=encoder.resize, size=encoder.image_size
             )
-            return _normalised(rows[instants]), view
+            return _as_float(rows[instants]), view
         generator = clip_generator(config.seed, epoch, number)
         if config.augment.instants == "random":
             instants = segment_draws(len(rows), config.num_frames, generator)
@@ -240,7 +245,7 @@ class FrameSource:
             config=config.augment,
             generator=generator,
         )
-        return _normalised(rows[instants]), view
+        return _as_float(rows[instants]), view
 
 
 def centre_frames(reader: StreamReader, clip_id: str, config: TrainConfig) -> Tensor:
@@ -259,15 +264,16 @@ class _RowTable:
         fits = first.nbytes * count <= PRELOAD_BYTES
         self._table = torch.stack([read(number) for number in range(count)]).to(device) if fits else None
 
-    def __getitems__(self, numbers: Tensor) -> Tensor:
+    def take(self, numbers: Tensor) -> Tensor:
+        """The rows of n clips, one table row each."""
         if self._table is not None:
             return self._table[numbers]
         return torch.stack([self._read(number) for number in numbers.tolist()]).to(self._device)
 
 
-def _normalised(rows: npt.NDArray[np.float16]) -> Tensor:
-    """(L, D) rows as float32 of length 1."""
-    return F.normalize(torch.from_numpy(rows.astype(np.float32)), dim=-1)
+def _as_float(rows: npt.NDArray[np.float16]) -> Tensor:
+    """(L, D) rows as they are stored, in float32: the model normalises them."""
+    return torch.from_numpy(rows.astype(np.float32))
 
 
 def _decode(reader: StreamReader, clip_id: str, jpegs: list[memoryview], instants: Indices) -> Tensor:

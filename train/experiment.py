@@ -19,7 +19,16 @@ from cache.weights_file import WeightsFile, find_weights
 from train.config import TrainConfig
 from train.data import ClipSet, FrameSource, Source, TokenSource, check_instants, select_clips
 from train.models.cmdcl import CMDCL
-from train.tokens import STREAM, TokenCache, build_encoder, encoder_fingerprint, ensure_tokens, find_token_cache
+from train.tokens import (
+    STREAM,
+    TokenCache,
+    build_encoder,
+    encoder_fingerprint,
+    ensure_tokens,
+    find_token_cache,
+    missing_tokens,
+    sources_of,
+)
 from train.weights import TIMESFORMER_SOURCES
 
 
@@ -115,8 +124,10 @@ class Experiment:
 
     def _tokens(self, cache: TokenCache, device: torch.device, progress: bool) -> StreamReader:
         ids = [clip.id for clips in self.clip_sets.values() for clip in clips.clips]
+        frames = self.store.frames if "frames" in self.store.streams else None
+        sources = sources_of(ids, frames, self.store.visual_prompts)
         reader = cache.reader()
-        if reader is not None and all(clip_id in reader for clip_id in ids):
+        if reader is not None and not missing_tokens(reader, sources):
             return reader
         weights = self.weights or _find_weights(self.config)
         lines = self.encoder.difference(encoder_fingerprint(self.config, weights))
@@ -129,12 +140,26 @@ class Experiment:
         return ensure_tokens(
             cache,
             self.store.frames,
-            ids,
+            sources,
             config=self.config,
             weights=weights,
             device=device,
             progress=progress,
         )
+
+    def of_splits(self, splits: Iterable[str]) -> "Experiment":
+        """The same experiment with other splits opened."""
+        root = None if self.token_cache is None else self.token_cache.root
+        return Experiment.open(
+            self.dataset, self.store.folder, self.config, splits=splits, token_root=root, encoder=self.encoder
+        )
+
+    @property
+    def run_notices(self) -> tuple[str, ...]:
+        """What the run directory says on top of everything: `notices`, what was skipped, how the best was chosen."""
+        skipped = [clip_set.notice for clip_set in self.clip_sets.values() if clip_set.skipped]
+        chosen = [chosen_on(split) for split in self.config.predict_splits if split == self.config.validation_split]
+        return (*self.notices, *skipped, *chosen)
 
     def build_model(self) -> CMDCL:
         """The model as it starts: seeded heads, and the video encoder unless it is frozen."""
@@ -149,6 +174,11 @@ class Experiment:
             video_width=config.video_encoder.width,
             video_encoder=encoder,
         )
+
+
+def chosen_on(split: str) -> str:
+    """The notice of logits whose split also chose the checkpoint."""
+    return f"best checkpoint chosen on {split!r}, a split that is also reported"
 
 
 def _find_weights(config: TrainConfig) -> WeightsFile:
@@ -197,7 +227,7 @@ def _check_widths(config: TrainConfig, text: TextFeatures, visual_prompts: Strea
 
 def _check_same_clip_model(text: Fingerprint, visual_prompts: Fingerprint) -> None:
     """Text and visual prompts are compared by cosine: they must come from one CLIP."""
-    for key in ("weights", "seed"):
+    for key in ("name", "weights", "seed", "quick_gelu", "embed_dim", "architecture"):
         found = text.model.get(key), visual_prompts.model.get(key)
         if found[0] != found[1]:
             raise FingerprintMismatch(
@@ -218,6 +248,4 @@ def _notices(
         notices.append(
             "video_encoder.frozen: only the heads are trained, on tokens of segment centres, without augmentation"
         )
-    if config.validation_split in config.predict_splits:
-        notices.append(f"best checkpoint chosen on {config.validation_split!r}, a split that is also reported")
     return tuple(notices)

@@ -14,7 +14,7 @@ _ORDER, _CLIP = 0, 1  # two families of generators, so that no clip shares its d
 
 
 def segment_centres(num_cached: int, num_frames: int) -> Indices:
-    """The cached instant at the centre of each of L equal segments.
+    """The cached instant at the centre of each of the L segments that `segment_draws` draws from.
 
     Args:
         num_cached: F, instants in the cache.
@@ -23,14 +23,13 @@ def segment_centres(num_cached: int, num_frames: int) -> Indices:
     Returns:
         (L,) strictly increasing indices into the F instants.
     """
-    _check(num_cached, num_frames)
-    return ((2 * np.arange(num_frames, dtype=np.int64) + 1) * num_cached) // (2 * num_frames)
+    bounds = _segment_bounds(num_cached, num_frames)
+    return (bounds[:-1] + bounds[1:]) // 2
 
 
 def segment_draws(num_cached: int, num_frames: int, generator: np.random.Generator) -> Indices:
-    """One random cached instant of each of L equal segments: (L,) strictly increasing."""
-    _check(num_cached, num_frames)
-    bounds = np.arange(num_frames + 1, dtype=np.int64) * num_cached // num_frames
+    """One random cached instant of each of L segments: (L,) strictly increasing."""
+    bounds = _segment_bounds(num_cached, num_frames)
     return generator.integers(bounds[:-1], bounds[1:])
 
 
@@ -55,6 +54,8 @@ def num_batches(count: int, batch_size: int) -> int:
     return -(-count // batch_size)
 
 
-def _check(num_cached: int, num_frames: int) -> None:
+def _segment_bounds(num_cached: int, num_frames: int) -> Indices:
+    """(L + 1,): segment l is the instants from bounds[l] up to bounds[l + 1]; equal where L divides F."""
     if not 1 <= num_frames <= num_cached:
         raise ValueError(f"{num_frames} frames cannot be taken from {num_cached} cached instants")
+    return np.arange(num_frames + 1, dtype=np.int64) * num_cached // num_frames

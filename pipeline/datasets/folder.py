@@ -77,7 +77,7 @@ def _of_classes(
         name=TASK,
         kind="single",
         class_names=classes,
-        prompts=tuple(prompt.format(class_name.replace("_", " ")) for class_name in classes),
+        prompts=tuple(prompt.replace("{}", class_name.replace("_", " ")) for class_name in classes),
     )
     clips = tuple(
         Clip(

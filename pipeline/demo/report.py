@@ -12,7 +12,7 @@ from cache.run import Run
 from evaluate.figures import Point, split_comparison
 from evaluate.page import Page
 from evaluate.report import write_report
-from evaluate.uncertainty import Interval
+from evaluate.uncertainty import LEVEL_TEXT, Interval
 from pipeline.demo.pictures import describe, strips, surroundings
 from pipeline.demo.probe import CONDITIONS, ProbeRow
 from pipeline.demo.scores import HEADLINE, METRIC_NAMES, percent, split_name
@@ -79,11 +79,16 @@ def _tiles(summary: Summary) -> list[tuple[str, str, str]]:
         (
             f"{scores.method}, {scores.task}, {split_name(scores.split)}",
             f"{100 * interval.estimate:.1f} %",
-            f"{METRIC_NAMES[metric]}, 95 % interval {100 * interval.low:.1f} to {100 * interval.high:.1f}",
+            METRIC_NAMES[metric] + _edges(interval),
         )
         for scores in summary.methods
         if (metric := shown.get((scores.task, scores.split))) and (interval := scores.metrics[metric])
     ]
+
+
+def _edges(interval: Interval) -> str:
+    known = f", {LEVEL_TEXT} interval {100 * interval.low:.1f} to {100 * interval.high:.1f}"
+    return known if interval.is_known else ""
 
 
 def _findings(page: Page, summary: Summary) -> None:
@@ -109,7 +114,7 @@ def _results(page: Page, summary: Summary) -> None:
         page.heading({"activity": "Activities, one of 8", "atomic": "Atomic actions, any of 16"}[task])
         page.figure(
             split_comparison(_points(rows, metric), x_label=f"{METRIC_NAMES[metric]}, %", references=ceiling),
-            caption=f"{METRIC_NAMES[metric]} with 95 % intervals over the test videos.",
+            caption=f"{METRIC_NAMES[metric]} with {LEVEL_TEXT} intervals over the test videos.",
         )
         page.table(
             ["test split", "method", *(f"{METRIC_NAMES[name]}, %" for name in metrics)],
@@ -120,7 +125,7 @@ def _results(page: Page, summary: Summary) -> None:
 
 def _how(scores: MethodScores) -> str:
     seeds = f"; mean and ± standard deviation over {scores.num_seeds} seeds" if scores.num_seeds > 1 else ""
-    return f"{scores.num_videos} videos per split; [95 % interval over videos]{seeds}."
+    return f"{scores.num_videos} videos per split; [{LEVEL_TEXT} interval over videos]{seeds}."
 
 
 def _cell(scores: MethodScores, metric: str) -> str:
@@ -216,16 +221,17 @@ def _probe(page: Page, summary: Summary, world: WorldConfig) -> None:
     page.table(
         ["frames", "question", "zero-shot accuracy, %", "matching score", "share of the score as filmed, %"],
         [_probe_cells(row) for row in summary.probe],
-        caption="Matching score: cosine with the own class minus the mean over classes. [95 % interval over videos]",
+        caption="Matching score: cosine with the own class minus the mean over classes. "
+        f"[{LEVEL_TEXT} interval over videos]",
     )
     page.bullets(summary.bias_findings)
 
 
 def _probe_cells(row: ProbeRow) -> list[str]:
     assert row.condition in CONDITIONS
-    score = f"{row.score.estimate:.3f} [{row.score.low:.3f}, {row.score.high:.3f}]"
+    edges = f" [{row.score.low:.3f}, {row.score.high:.3f}]" if row.score.is_known else ""
     kept = "" if row.condition == "as filmed" else percent(row.kept)
-    return [row.condition, row.question, percent(row.top1), score, kept]
+    return [row.condition, row.question, percent(row.top1), f"{row.score.estimate:.3f}{edges}", kept]
 
 
 def _about(page: Page, summary: Summary) -> None:
@@ -251,4 +257,5 @@ def _points(rows: Sequence[MethodScores], metric: str) -> dict[str, dict[str, Po
 
 
 def _point(interval: Interval) -> Point:
-    return Point(value=100 * interval.estimate, low=100 * interval.low, high=100 * interval.high)
+    edges = (100 * interval.low, 100 * interval.high) if interval.is_known else None
+    return Point(value=100 * interval.estimate, interval=edges)

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from cache.predictions import Predictions
 from evaluate.metrics import Card, top_k_hits
 from evaluate.ranking import Floats, RankedScores
-from evaluate.uncertainty import Interval, Resamples, basic_interval, draw
+from evaluate.uncertainty import Interval, Resamples, basic_interval, draw, wilson
 from pipeline.demo.scripts import ACTIONS, ACTIVITIES, CAUSAL_ACTIONS, ORDER_PAIRS
 
 HEADLINE = {"activity": "acc1", "atomic": "map_macro"}
@@ -27,6 +27,9 @@ METRIC_NAMES = {
     "map_causal": "mAP, 12 causal",
     "map_co_occurring": "mAP, 4 co-occurring",
 }
+
+
+_SHARES_OF_VIDEOS = ("acc1", "pair_accuracy")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,12 +72,13 @@ def compare(
         pairs: (method, reference) to subtract.
 
     Returns:
-        method -> metric -> interval, and (method, reference) -> metric -> interval of the difference.
+        method -> metric -> interval, and (method, reference) -> metric -> interval of the difference. Where all
+        resamples agree, accuracies of all videos have Wilson's interval and other metrics none.
     """
     draws = draw(cards, Resamples(num_clips=num_videos))
     points = {name: card(None) for name, card in cards.items()}
     single = {
-        name: {metric: basic_interval(value, draws[name][metric]) for metric, value in metrics.items()}
+        name: {metric: _interval(metric, value, draws[name][metric], num_videos) for metric, value in metrics.items()}
         for name, metrics in points.items()
     }
     differences = {
@@ -89,11 +93,19 @@ def compare(
     return single, differences
 
 
+def _interval(metric: str, value: float, draws: Floats, num_videos: int) -> Interval:
+    interval = basic_interval(value, draws)
+    if interval.is_known or metric not in _SHARES_OF_VIDEOS:
+        return interval
+    return wilson(value * num_videos, num_videos)
+
+
 def difference_sentence(comparison: Comparison) -> str:
     """What a difference shows, in words that depend on its interval alone."""
     interval = comparison.difference
     name = METRIC_NAMES[comparison.metric]
-    amount = f"{points(interval.estimate)} [{points(interval.low)}, {points(interval.high)}] points"
+    edges = f" [{points(interval.low)}, {points(interval.high)}]" if interval.is_known else ""
+    amount = f"{points(interval.estimate)}{edges} points"
     head = (
         f"{comparison.method} minus {comparison.reference}, {comparison.task}, {split_name(comparison.split)}, {name}"
     )
@@ -124,8 +136,9 @@ def points(fraction: float) -> str:
 
 
 def percent(interval: Interval) -> str:
-    """An estimate with its interval."""
-    return f"{100 * interval.estimate:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+    """An estimate with its interval, where there is one."""
+    edges = f" [{100 * interval.low:.1f}, {100 * interval.high:.1f}]" if interval.is_known else ""
+    return f"{100 * interval.estimate:.1f}{edges}"
 
 
 def split_name(split: str) -> str:

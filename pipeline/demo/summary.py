@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cache.run import Run
-from evaluate.uncertainty import Interval
+from evaluate.report_text import beside_sentence
+from evaluate.uncertainty import LEVEL_TEXT, Interval
 from pipeline.demo.probe import ProbeRow
 from pipeline.demo.scores import (
     HEADLINE,
@@ -73,9 +74,16 @@ class Summary:
         return (
             f"This is an illustration: one world, one set of tiny frozen models, {heads} of the trained heads, "
             f"{self.world.num_train} training videos and {self.world.num_test} videos per test split. Intervals are of "
-            "95 % and resample the test videos; they do not cover other worlds, other frozen models or other seeds of "
-            "the heads, and are not adjusted for the number of comparisons."
+            f"{LEVEL_TEXT} and resample the test videos; they do not cover other worlds, other frozen models or other seeds of "
+            f"the heads, and are not adjusted for the number of comparisons.{beside_sentence(self._intervals)}"
         )
+
+    @property
+    def _intervals(self) -> list[tuple[float, float, float]]:
+        """(low, estimate, high) of every metric and every difference."""
+        found = [interval for scores in self.methods for interval in scores.metrics.values()]
+        found += [comparison.difference for comparison in self.comparisons]
+        return [(interval.low, interval.estimate, interval.high) for interval in found]
 
     @property
     def findings(self) -> tuple[str, ...]:

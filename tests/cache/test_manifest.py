@@ -51,7 +51,10 @@ def test_targets_of_an_unlabelled_clip_are_refused() -> None:
     [
         ({"video": "../outside.mp4"}, "without '..'"),
         ({"video": "/etc/passwd"}, "without '..'"),
+        ({"video": "C:/a.mp4"}, "with '/'"),
+        ({"video": "..\\a.mp4"}, "with '/'"),
         ({"id": ""}, "non-empty"),
+        ({"id": 3}, "must be texts"),
         ({"start_seconds": 3.0, "end_seconds": 3.0}, "do not make a piece"),
         ({"end_seconds": float("nan")}, "finite"),
     ],
@@ -101,3 +104,45 @@ def test_errors_in_clips_name_file_and_line(tmp_path: Path) -> None:
 def test_a_folder_without_a_dataset_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="deconfound prepare"):
         Dataset.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('{"id": "x", "video": "x.mp4", "labels": {"activity": "tea"}}', r"labels\.activity: expected a list of texts"),
+        ('{"id": "x", "video": "x.mp4", "labels": {"activity": [["tea"]]}}', "expected a list of texts"),
+        ('{"id": "x", "video": "x.mp4", "groups": []}', "groups: expected an object"),
+        ('{"id": 5, "video": "x.mp4"}', "must be texts"),
+        ("[]", "line 3"),
+        ("{", "line 3"),
+    ],
+)
+def test_values_of_another_type_are_refused_with_their_line(tmp_path: Path, line: str, message: str) -> None:
+    toy_dataset(2).write(tmp_path)
+    with (tmp_path / "clips.jsonl").open("a") as file:
+        file.write(line + "\n")
+    with pytest.raises(ManifestError, match=message) as error:
+        Dataset.read(tmp_path)
+    assert "line 3" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("protocols", []), ("protocols", {"default": "train"}), ("tasks", 3), ("tasks", [{"name": "a"}])],
+)
+def test_a_header_of_another_shape_is_refused(tmp_path: Path, key: str, value: object) -> None:
+    toy_dataset(2).write(tmp_path)
+    header = json.loads((tmp_path / "dataset.json").read_text())
+    header[key] = value
+    (tmp_path / "dataset.json").write_text(json.dumps(header))
+    with pytest.raises(ManifestError):
+        Dataset.read(tmp_path)
+
+
+def test_names_that_are_not_utf8_survive(tmp_path: Path) -> None:
+    name = b"bad\xff.mp4".decode("utf-8", "surrogateescape")
+    dataset = Dataset(
+        name="toy", version="1", tasks=(), protocols={}, clips=(Clip(id=name, video=name),), video_root=tmp_path
+    )
+    dataset.write(tmp_path)
+    assert Dataset.read(tmp_path).clips == dataset.clips

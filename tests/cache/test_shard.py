@@ -1,5 +1,7 @@
+import contextlib
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from cache import array_file, atomic, fingerprint
 from cache.errors import CorruptShard, FailedClip, FailureCode, FingerprintMismatch, MissingClip, StorageError
 from cache.rows import ClipRows, Failure
-from cache.shard import clip_digests, read_shard, read_sidecar, write_shard
+from cache.shard import clip_digests, read_shard, read_sidecar, sidecars, sweep, write_shard
 from cache.store import FeatureStore, StreamReader
 from cache.verify import verify
 from tests.toys import PROVENANCE, toy_cache, toy_dataset, toy_fingerprint, visual_prompt_rows
@@ -109,14 +111,90 @@ def test_the_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_a_shard_made_again_replaces_the_old_one(stream: Path) -> None:
-    mark = toy_fingerprint("visual_prompts")
-    write_shard(stream, 0, "visual_prompts", [visual_prompt_rows("broken")], fingerprint=mark)
-    assert sorted(path.name for path in stream.glob("shard*")) == ["shard-00000.json", "shard-00000.r1.h5"]
+    before, early = StreamReader(stream), StreamReader(stream)
+    assert before["a"].shape == (8, 16)
+    again = [
+        visual_prompt_rows(name, num_frames=count) for name, count in (("c", 3), ("a", 8), ("b", 1), ("broken", 2))
+    ]
+    write_shard(stream, 0, "visual_prompts", again, fingerprint=toy_fingerprint("visual_prompts"))
+    assert len(list(stream.glob("*.h5"))) == 2
+    assert early["a"].shape == (8, 16)
+    sweep(stream)
+    assert len(list(stream.glob("*.h5"))) == 1
     assert "broken" in StreamReader(stream)
+    np.testing.assert_array_equal(before["b"], visual_prompt_rows("b", num_frames=1).fields["visual_prompts"])
+
+
+def test_a_reader_opened_before_a_shard_was_made_again_finds_the_new_file(stream: Path) -> None:
+    reader = StreamReader(stream)
+    rows = [visual_prompt_rows(name, num_frames=count, seed=1) for name, count in (("c", 3), ("a", 8), ("b", 1))]
+    write_shard(stream, 0, "visual_prompts", [*rows, FAILED], fingerprint=toy_fingerprint("visual_prompts"))
+    sweep(stream)
+    np.testing.assert_array_equal(reader["a"], visual_prompt_rows("a", seed=1).fields["visual_prompts"])
+
+
+def test_two_writers_of_one_shard_leave_a_shard_that_is_whole(stream: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mark = toy_fingerprint("visual_prompts")
+    write_json = atomic.write_json
+
+    def other_writer_comes_between(path: Path, body: dict[str, Any]) -> None:
+        monkeypatch.setattr(atomic, "write_json", write_json)
+        write_shard(stream, 0, "visual_prompts", [visual_prompt_rows("a", seed=5)], fingerprint=mark)
+        write_json(path, body)
+
+    monkeypatch.setattr(atomic, "write_json", other_writer_comes_between)
+    write_shard(stream, 0, "visual_prompts", [visual_prompt_rows("a", seed=6)], fingerprint=mark)
+    np.testing.assert_array_equal(StreamReader(stream)["a"], visual_prompt_rows("a", seed=6).fields["visual_prompts"])
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["first time", "made again"])
+def test_a_writer_stopped_at_any_step_leaves_the_old_shard_or_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    mark = toy_fingerprint("visual_prompts")
+    rows = [visual_prompt_rows("a"), visual_prompt_rows("b")]
+    for step in range(100):
+        folder = tmp_path / str(step)
+        fingerprint.ensure(folder, mark)
+        if again:
+            write_shard(folder, 0, "visual_prompts", rows[:1], fingerprint=mark)
+        stopped = _stop_at(step, monkeypatch)
+        with contextlib.suppress(InterruptedError):
+            write_shard(folder, 0, "visual_prompts", rows, fingerprint=mark)
+        monkeypatch.undo()
+        visible = StreamReader(folder)
+        assert visible.clip_ids in ((("a",),) if again else ((),)) + (("a", "b"),)
+        for sidecar in sidecars(folder):
+            assert set(clip_digests(folder, sidecar)) == set(visible.clip_ids)
+        if not stopped():
+            assert visible.clip_ids == ("a", "b")
+            assert step > 5
+            return
+    pytest.fail("the writer never came to its end")
+
+
+def _stop_at(step: int, monkeypatch: pytest.MonkeyPatch) -> Callable[[], bool]:
+    """Every open for writing, fsync and replace counts; the one numbered `step` and all later ones raise."""
+    count = iter(range(10**6))
+    reached = []
+
+    def counted(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401
+            if next(count) >= step:
+                reached.append(True)
+                raise InterruptedError("stopped here")
+            return real(*arguments, **options)
+
+        return call
+
+    monkeypatch.setattr(os, "fsync", counted(os.fsync))
+    monkeypatch.setattr(Path, "replace", counted(Path.replace))
+    monkeypatch.setattr(atomic, "_write_temporary", counted(atomic._write_temporary))
+    return lambda: bool(reached)
 
 
 def test_any_flipped_bit_of_a_shard_is_found(stream: Path) -> None:
-    path = stream / "shard-00000.h5"
+    path = next(stream.glob("shard-00000-*.h5"))
     image = path.read_bytes()
     sidecar = read_sidecar(stream, 0)
     assert sidecar is not None
@@ -131,7 +209,7 @@ def test_any_flipped_bit_of_a_shard_is_found(stream: Path) -> None:
 
 
 def test_any_truncation_of_a_shard_is_found_at_opening(stream: Path) -> None:
-    path = stream / "shard-00000.h5"
+    path = next(stream.glob("shard-00000-*.h5"))
     image = path.read_bytes()
     sidecar = read_sidecar(stream, 0)
     assert sidecar is not None
@@ -250,7 +328,7 @@ def test_verify_counts_and_finds_a_flipped_byte(tmp_path: Path) -> None:
     cache = toy_cache(tmp_path / "cache", toy_dataset())
     before = verify(cache, deep=True)
     assert (before["visual_prompts"].ok, before["visual_prompts"].rows, before["text"].rows) == (12, 96, 7)
-    shard = cache / "visual_prompts" / "shard-00001.h5"
+    shard = next((cache / "visual_prompts").glob("shard-00001-*.h5"))
     image = bytearray(shard.read_bytes())
     image[-7] ^= 1
     shard.write_bytes(image)
@@ -264,7 +342,7 @@ def test_a_store_is_verified_once_and_again_when_a_shard_changes(tmp_path: Path)
     cache = toy_cache(tmp_path / "cache", toy_dataset())
     store = FeatureStore.open(cache)
     assert (store.verify_once(), store.verify_once()) == (3, 0)
-    shard = cache / "visual_prompts" / "shard-00000.h5"
+    shard = next((cache / "visual_prompts").glob("shard-00000-*.h5"))
     image = bytearray(shard.read_bytes())
     image[5000] ^= 1
     shard.write_bytes(image)

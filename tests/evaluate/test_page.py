@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
 from evaluate import figures
 from evaluate.figures import Point
@@ -37,7 +38,7 @@ class _Balance(HTMLParser):
 
 
 def _all_figures(names: tuple[str, ...]) -> list[str]:
-    point = Point(value=50.0, low=40.0, high=61.0)
+    point = Point(value=50.0, interval=(40.0, 61.0))
     return [
         figures.learning_curves({name: [(0, 1.0), (1, 0.5)] for name in names}, y_label=names[0]),
         figures.class_bars(dict.fromkeys(names, 30.0), x_label=names[0], mean=30.0),
@@ -105,6 +106,11 @@ def test_links_lead_to_files_beside_the_page_only(path: str) -> None:
         Page("x").links([(path, "text")])
 
 
+@pytest.mark.parametrize("path", ["activity/index.html", "metrics.json", "a-b/c_d/e.v2.csv"])
+def test_links_to_files_in_folders_below_stand_as_given(path: str) -> None:
+    assert f'<a href="{path}">The report</a>' in Page("x").links([(path, "The report")]).html()
+
+
 def test_what_is_no_image_and_rows_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="JPEG or PNG"):
         Page("x").image(b"GIF89a")
@@ -133,6 +139,17 @@ def test_figures_are_well_formed_follow_the_page_colour_and_repeat_byte_for_byte
         assert "currentColor" in first
         assert "#0102" not in first
         assert "2026" not in first
+
+
+def test_an_interval_is_drawn_as_it_is_even_beside_its_estimate_and_not_at_all_where_there_is_none() -> None:
+    def places(point: Point) -> list[tuple[float, ...]]:
+        axes = Figure().add_subplot()
+        figures._dots(axes, [(0.0, point)], "run", 0)
+        bars = [tuple(map(float, part[:, 0])) for lines in axes.collections for part in lines.get_segments()]
+        return [tuple(map(float, axes.lines[0].get_xdata())), *bars]
+
+    assert places(Point(value=22.0, interval=(20.0, 21.0))) == [(22.0,), (20.0, 21.0)]
+    assert places(Point(value=100.0)) == [(100.0,)]
 
 
 def test_figures_leave_matplotlib_as_it_was() -> None:

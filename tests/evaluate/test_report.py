@@ -6,18 +6,19 @@ import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
 from cache import atomic
 from cache.errors import ConfigError
 from cache.run import Run
-from evaluate import analysis, metrics
-from evaluate.paper import paper_results, published
+from evaluate import analysis, metrics, report_text
+from evaluate.paper import is_full_method, paper_results, published
 from evaluate.report import write_report
 from evaluate.summary import summarise
 from tests.evaluate import toy_runs
+from train.config import TrainConfig, to_json
 
 FILES = ("index.html", "metrics.json", "per_class.csv", "report.md")
 RANDOM = 'visual_prompts: ViT-B-32 with random weights (pretrained = "none")'
@@ -131,6 +132,52 @@ def test_pairs_have_the_first_run_of_the_task_as_reference(report: Path) -> None
     assert [row["num_seeds"] for row in body["over_seeds"]] == [2, 2]
 
 
+def test_over_seeds_counts_one_run_per_seed_of_one_configuration(tmp_path: Path) -> None:
+    def spread(*runs: Run) -> list[tuple[list[str], int]]:
+        return [(row["runs"], row["num_seeds"]) for row in summarise(runs, num_resamples=10)["over_seeds"]]
+
+    def run(name: str, **options: Any) -> Run:  # noqa: ANN401
+        return toy_runs.run(tmp_path / name, splits=("iid",), **options)
+
+    runs = [run("a", seed=0), run("again", seed=0), run("b", seed=1)]
+    assert spread(*runs[:2]) == []
+    assert spread(*runs) == [(["a", "b"], 2)]
+    notices = [item["notices"] for item in summarise(runs, num_resamples=10)["runs"]]
+    assert notices == [[], ["the same configuration and seed as a: over seeds that run alone counts"], []]
+    # No label says that this one is an ablation; its configuration does.
+    assert spread(runs[0], run("c", seed=1, switches={"vci": False})) == []
+
+
+def test_intervals_beside_their_estimate_and_missing_ones_are_explained(tmp_path: Path) -> None:
+    run = toy_runs.run(tmp_path / "run", kind="multi", splits=("iid",), skill=1000.0)
+    body = write_report([run], tmp_path / "out", num_resamples=20)
+    assert body["runs"][0]["splits"]["iid"]["intervals"].keys() <= {"map_macro_all_zero"}
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "100.0 (" not in page
+    assert "no interval is printed" in page
+    assert "beside their own" not in page
+    body["runs"][0]["splits"]["iid"]["intervals"] = {"map_macro": {"low": 0.7, "high": 0.8}}
+    assert "1 of 1 intervals lie beside their own estimate" in report_text.interval_sentence(body)
+
+
+def test_perfect_accuracies_keep_wilsons_interval(tmp_path: Path) -> None:
+    run = toy_runs.run(tmp_path / "run", splits=("iid",), skill=1000.0)
+    intervals = summarise([run], num_resamples=20)["runs"][0]["splits"]["iid"]["intervals"]
+    assert intervals.keys() == {"acc1", "acc5"}
+    assert intervals["acc1"]["method"] == "Wilson"
+    assert intervals["acc1"]["low"] < intervals["acc1"]["high"] == 1.0
+
+
+def test_with_a_cluster_no_mcnemar_is_printed_and_the_caption_says_why(tmp_path: Path) -> None:
+    runs = [toy_runs.run(tmp_path / str(seed), splits=("iid",), seed=seed) for seed in (0, 1)]
+    write_report(runs, tmp_path / "out", cluster="subject", num_resamples=20)
+    for name in ("index.html", "report.md"):
+        text = (tmp_path / "out" / name).read_text()
+        assert "McNemar p" not in text
+        assert "sign-flip p" in text
+        assert "over subject groups: McNemar" in text
+
+
 def test_the_csv_has_one_row_per_run_split_and_class(report: Path) -> None:
     with (report / "per_class.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
@@ -214,7 +261,15 @@ def test_papers_are_quoted_for_their_dataset_method_and_kind_of_task_alone() -> 
     assert len(paper_results()) == 297
 
 
-def test_an_ablation_does_not_get_the_full_models_figures_beside_it(tmp_path: Path) -> None:
-    ablation = toy_runs.run(tmp_path / "run", variant="no TCI", dataset="breakfast")
-    write_report([ablation], tmp_path / "out", num_resamples=20)
+@pytest.mark.parametrize(
+    "ablation", [{"variant": "no TCI"}, {"switches": {"tci": False}}, {"switches": {"temporal_control": True}}]
+)
+def test_an_ablation_does_not_get_the_full_models_figures_beside_it(tmp_path: Path, ablation: Any) -> None:  # noqa: ANN401
+    run = toy_runs.run(tmp_path / "run", dataset="breakfast", **ablation)
+    write_report([run], tmp_path / "out", num_resamples=20)
     assert "96.62" not in (tmp_path / "out" / "index.html").read_text()
+
+
+@pytest.mark.parametrize("method", get_args(get_type_hints(TrainConfig)["method"]))
+def test_the_default_configuration_of_every_method_is_its_full_one(method: Any) -> None:  # noqa: ANN401
+    assert is_full_method(method, {"train": to_json(TrainConfig(method=method, task="activity"))})

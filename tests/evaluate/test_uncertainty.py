@@ -1,61 +1,46 @@
 """Intervals and tests: coverage on synthetic scores, other implementations, and determinism."""
 
+import itertools
+
 import numpy as np
 import pytest
 from scipy import stats
 
 from cache.errors import ConfigError
+from cache.manifest import TaskKind
 from evaluate import metrics, uncertainty
 from evaluate.compare import compare, resamples_of, why_not_comparable
 from evaluate.uncertainty import Resamples
 from tests.evaluate import toy_runs
 
 
-def _coverage(method: uncertainty.Method, *, num_worlds: int) -> tuple[float, float]:
-    """How often the interval, and the plain percentile interval, hold the mAP of a very large test set.
-
-    A weak model (mAP around .5): there the upward bias of bootstrapped mAP is largest. For a strong one all three
-    intervals are equally good.
-    """
+def test_the_basic_interval_covers_the_truth_where_the_percentile_interval_does_not() -> None:
+    # A weak model (mAP around .5) and many positives: with few, mAP itself is too high and no interval covers the truth.
     truth = metrics.evaluate(toy_runs.predictions(kind="multi", n=40_000, seed=1, skill=0.7))["map_macro"]
     held = plain = 0
-    for world in range(num_worlds):
+    for world in range(80):
         item = toy_runs.predictions(kind="multi", n=60 + world, seed=world, skill=0.7)
         card, resamples = metrics.resampled_card(item), Resamples(num_clips=60 + world, count=200, seed=world)
-        interval = uncertainty.bootstrap(card, resamples, method=method)["map_macro"]
+        interval = uncertainty.bootstrap(card, resamples)["map_macro"]
         low, high = np.quantile(uncertainty.draw({"": card}, resamples)[""]["map_macro"], [0.025, 0.975])
         held += interval.low <= truth <= interval.high
         plain += bool(low <= truth <= high)
-    return held / num_worlds, plain / num_worlds
+    assert 0.88 <= held / 80 <= 1.0
+    assert held > plain + 8
 
 
-def test_the_basic_interval_covers_the_truth_where_the_percentile_interval_does_not() -> None:
-    held, plain = _coverage("basic", num_worlds=80)
-    assert 0.88 <= held <= 1.0
-    assert held > plain + 0.1
+def test_the_basic_interval_by_hand_moves_against_the_bias_and_may_lie_beside_its_estimate() -> None:
+    interval = uncertainty.basic_interval(0.5, np.linspace(0.6, 0.8, 2001))
+    assert (interval.low, interval.high) == pytest.approx((0.205, 0.395), abs=1e-3)
+    assert interval.bias == pytest.approx(0.2)
+    assert interval.is_known
 
 
-def test_the_bca_interval_is_better_than_the_percentile_interval() -> None:
-    held, plain = _coverage("bca", num_worlds=40)
-    assert held > plain
-
-
-def test_bca_of_a_symmetric_unbiased_statistic_is_the_percentile_interval() -> None:
-    draws = np.linspace(0.0, 1.0, 2001)
-    interval = uncertainty.bca_interval(0.5, draws, np.array([0.4, 0.6, 0.5]))
-    assert (interval.low, interval.high) == pytest.approx((0.025, 0.975), abs=1e-3)
-
-
-def test_bca_equals_scipy_for_an_accuracy() -> None:
-    hits = (np.random.default_rng(0).random(120) < 0.8).astype(np.float64)
-
-    def card(weights: np.ndarray | None) -> dict[str, float]:
-        return {"acc": float(np.average(hits, weights=weights))}
-
-    ours = uncertainty.bootstrap(card, Resamples(num_clips=120, count=4000), method="bca")["acc"]
-    theirs = stats.bootstrap((hits,), np.mean, n_resamples=4000, method="BCa", rng=np.random.default_rng(1))
-    assert ours.low == pytest.approx(theirs.confidence_interval.low, abs=0.01)
-    assert ours.high == pytest.approx(theirs.confidence_interval.high, abs=0.01)
+@pytest.mark.parametrize("kind", ["single", "multi"])
+def test_where_every_resample_agrees_there_is_no_bootstrap_interval(kind: TaskKind) -> None:
+    item = toy_runs.predictions(kind=kind, skill=1000.0)
+    intervals = uncertainty.bootstrap(metrics.resampled_card(item), Resamples(num_clips=60, count=20))
+    assert {(found.estimate, found.is_known) for found in intervals.values()} == {(1.0, False)}
 
 
 def test_the_paired_difference_is_narrower_than_the_difference_of_independent_draws() -> None:
@@ -123,12 +108,31 @@ def test_wilson_equals_scipy(hits: int, n: int) -> None:
 
 
 @pytest.mark.parametrize(("only_first", "only_second"), [(60, 40), (75, 40), (0, 3), (5, 5), (0, 0)])
-def test_mcnemar_equals_the_binomial_test(only_first: int, only_second: int) -> None:
-    first = np.array([True] * only_first + [False] * only_second + [True] * 7)
-    second = np.array([False] * only_first + [True] * only_second + [True] * 7)
+def test_flips_of_single_clips_equal_the_binomial_test_of_mcnemar(only_first: int, only_second: int) -> None:
+    gains = np.array([-1] * only_first + [1] * only_second + [0] * 7)
     total = only_first + only_second
     expected = stats.binomtest(only_first, total).pvalue if total else 1.0
-    assert uncertainty.mcnemar(first, second) == pytest.approx(expected, abs=1e-12)
+    assert uncertainty.sign_flip_test(gains) == pytest.approx(expected, abs=1e-12)
+
+
+def test_flips_of_clusters_equal_the_count_over_all_signs() -> None:
+    gains = np.array([5, -2, 3, 0, 4, 4, -1])
+    totals = [abs(np.dot(signs, gains)) for signs in itertools.product([-1, 1], repeat=len(gains))]
+    expected = np.mean(np.array(totals) >= abs(gains.sum()))
+    assert uncertainty.sign_flip_test(gains) == pytest.approx(expected, abs=1e-12)
+
+
+def test_with_a_cluster_alike_clips_of_one_subject_count_once() -> None:
+    first, second = (toy_runs.predictions(n=40, seed=seed, skill=0.0) for seed in (0, 1))
+    rows = np.arange(40)
+    first.logits[:] = second.logits[:] = 0.0
+    second.logits[rows, second.targets] = 1.0
+    first.logits[rows, (first.targets + (rows < 20)) % 8] = 1.0  # wrong on the first 20 clips, right on the others
+    object.__setattr__(first, "groups", {"subject": tuple("ABCDEFGH"[number // 5] for number in rows)})
+    assert compare(first, second, num_resamples=2).p_value == pytest.approx(2 / 2**20)
+    clustered = compare(first, second, cluster="subject", num_resamples=2)
+    assert clustered.p_value == pytest.approx(2 / 2**4)  # four subjects of five clips each
+    assert (clustered.only_first_right, clustered.only_second_right) == (0, 20)
 
 
 def test_holm_by_hand() -> None:

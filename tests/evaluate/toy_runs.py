@@ -1,5 +1,6 @@
 """Run directories with seeded logits: small, but written by the real `Run` and `Predictions`."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -62,8 +63,9 @@ def run(
     notices: tuple[str, ...] = (),
     class_names: tuple[str, ...] = CLASS_NAMES,
     dataset: str = "kitchen",
+    switches: Mapping[str, bool] | None = None,
 ) -> Run:
-    """A finished run of ten epochs."""
+    """A finished run of ten epochs; `switches` are those of CMDCL that differ from the full method's."""
     info = RunInfo(
         name=folder.name,
         method="cmdcl",
@@ -80,7 +82,8 @@ def run(
         versions={"python": "3.11"},
         status="finished",
     )
-    created = Run.create(folder, info, {"train": {"seed": seed, "learning_rate": 0.001}})
+    cmdcl = {"tci": True, "vci": True, "temporal_control": False} | dict(switches or {})
+    created = Run.create(folder, info, {"train": {"seed": seed, "variant": variant, "cmdcl": cmdcl}})
     for epoch in range(10):
         headline = "acc1" if kind == "single" else "map_macro"
         created.append_metrics(

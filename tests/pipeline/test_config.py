@@ -42,6 +42,14 @@ def test_recipes_that_extend_each_other_are_refused(tmp_path: Path) -> None:
         load_recipe(str(path))
 
 
+@pytest.mark.parametrize("text", ["extract = 5", "extends = 5", "[extrac]", "= 3", 'extract.num_frames = "\\u00e4"'])
+def test_a_recipe_of_another_shape_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "recipe.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError):
+        _ = load_recipe(str(path)).extract
+
+
 def test_an_unknown_recipe_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="cmdcl-breakfast-activity"):
         load_recipe("cmdcl-brekfast-activity")

@@ -19,7 +19,7 @@ def bias_scores(text: Tensor, visual_prompts: Tensor, temperature: float) -> Ten
 
     Args:
         text: (C, D) or (n, C, D), T.
-        visual_prompts: (n, L, D), V_P, the frozen image encoder's embeddings.
+        visual_prompts: (n, L, D), V_P, the frozen image encoder's embeddings, of length 1.
         temperature: tau; 0.01 is CLIP's own logit scale of 100.
 
     Returns:
@@ -27,8 +27,7 @@ def bias_scores(text: Tensor, visual_prompts: Tensor, temperature: float) -> Ten
     """
     with torch.autocast(visual_prompts.device.type, enabled=False):
         text = F.normalize(text.float(), dim=-1)
-        frames = F.normalize(visual_prompts.float(), dim=-1)
-        return (text @ frames.transpose(1, 2) / temperature).softmax(dim=-1)
+        return (text @ visual_prompts.float().transpose(1, 2) / temperature).softmax(dim=-1)
 
 
 def gather_bias(scores: Tensor, visual_prompts: Tensor) -> Tensor:
@@ -54,6 +53,6 @@ class TextualIntervention(nn.Module):
         self.approximator = Approximator(dim, approximator)
 
     def forward(self, text: Tensor, visual_prompts: Tensor) -> Tensor:
-        """text: (C, D) or (n, C, D), visual_prompts: (n, L, D) -> (n, C, D)."""
+        """text: (C, D) or (n, C, D), visual_prompts: (n, L, D) of length 1 -> (n, C, D)."""
         bias = gather_bias(bias_scores(text, visual_prompts, self.temperature), visual_prompts)
         return self.approximator(text, bias, residual=text)

@@ -13,7 +13,6 @@ Axis letters: n batch, L frames used, C classes, D joint width, d_v width of the
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
@@ -36,8 +35,6 @@ class CMDCLConfig:
     """Textual causal intervention (back-door). Off: T' = T."""
     tau_t: float = 0.01
     """Temperature of TCI's scores. Chosen: the inverse of CLIP's logit scale."""
-    tci_b: Literal["video"] = "video"
-    """Where TCI's bias embeddings come from: the frames of the same video."""
     vci: bool = True
     """Visual causal intervention (front-door). Off: the Q-Former reads V itself, without temporal layers."""
     tau_v: float = 1.0
@@ -84,8 +81,6 @@ class CMDCLConfig:
             raise ValueError(f"sta_layers is {self.sta_layers}: it must be 0 or more")
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout is {self.dropout}: it must lie in [0, 1)")
-        if self.tci_b != "video":
-            raise ValueError(f"tci_b is {self.tci_b!r}: the accepted value is 'video'")
         if self.vci and self.temporal_control:
             raise ValueError("temporal_control is a control for vci = false: switch one of the two off")
 
@@ -161,7 +156,7 @@ class CMDCL(nn.Module):
         """Class logits.
 
         Args:
-            visual_prompts: (n, L, D), V_P, in any scale: normalised here.
+            visual_prompts: (n, L, D), V_P, in any scale: normalised here and nowhere else.
             frames: (n, L, 3, H, W), for the video encoder, normalised.
             frame_tokens: (n, L, d_v), pooled tokens of a frozen video encoder, in place of `frames`.
 

@@ -14,6 +14,7 @@ from pipeline.demo.scores import (
     compare,
     difference_sentence,
     mean_card,
+    percent,
     points,
 )
 from pipeline.demo.scripts import ACTIONS, ACTIVITIES, CAUSAL_ACTIONS, CO_OCCURRING_ACTIONS, ORDER_PAIRS
@@ -133,6 +134,16 @@ def test_a_sentence_says_better_worse_or_nothing_as_its_interval_does() -> None:
 @pytest.mark.parametrize(("low", "high"), [(0.0, 0.1), (-0.1, 0.0), (0.0, 0.0)])
 def test_an_interval_that_touches_zero_shows_nothing(low: float, high: float) -> None:
     assert "no difference" in difference_sentence(_comparison(low, (low + high) / 2, high))
+
+
+def test_where_every_resample_agrees_no_bootstrap_interval_is_printed() -> None:
+    cards = {"perfect": card_of(_activity(skill=1000.0)), "twin": card_of(_activity(1, skill=1000.0))}
+    single, differences = compare(cards, 96, pairs=[("perfect", "twin")])
+    assert single["perfect"]["acc1"].method == "Wilson"
+    assert percent(single["perfect"]["acc1"]) == "100.0 [96.2, 100.0]"
+    assert percent(single["perfect"]["order_accuracy"]) == "100.0"
+    nothing = dataclasses.replace(_comparison(0, 0, 0), difference=differences["perfect", "twin"]["acc1"])
+    assert "Acc@1: +0.0 points: no difference" in difference_sentence(nothing)
 
 
 def test_a_small_difference_keeps_its_sign_in_print() -> None:
