@@ -2,8 +2,8 @@
 
 `paper_results.csv` holds every figure of the papers' tables (accuracies and mAP in percent); figures marked "secondary
 summary" were not read in the paper itself. The decision to question: only rows of the full method are offered, those
-whose settings are the headline ones. A row of an ablation differs from a run in more than a table can say. In turn they stand only beside runs that are the full method, by their resolved switches and not by what
-somebody called them.
+whose settings are the headline ones, and only to runs that are the full method by their resolved switches, whatever
+they are called. A row of an ablation differs from a run in more than a table can say.
 """
 
 import csv

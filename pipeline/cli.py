@@ -101,7 +101,7 @@ def demo(
     if train_frozen_models:
         from pipeline.demo.frozen_models import train_all
 
-        train_all(folder)
+        click.echo(f"{train_all(folder)}: checked; the package ships such files in pipeline/demo/weights")
         return
     from pipeline.demo.demo import run_demo
 

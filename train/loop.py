@@ -1,8 +1,9 @@
 """The training loop: check everything, train, keep a checkpoint, write predictions. The same command continues.
 
-A continued run equals an uninterrupted one bit for bit on the same machine: order, instants and augmentation are pure
-functions of seed, epoch and clip; the learning rate is one of the step; weights, optimiser and torch's generators are
-in the checkpoint. So a finished epoch is never repeated and none is trained twice on other draws.
+A continued run equals an uninterrupted one, on the CPU bit for bit: order, instants and augmentation are pure functions
+of seed, epoch and clip; the learning rate is one of the step; weights, optimiser and torch's generators are in the
+checkpoint. So a finished epoch is never repeated and none is trained twice on other draws. On a GPU the same holds up
+to rounding: some of its kernels add in an order that changes from run to run.
 """
 
 import contextlib
@@ -11,7 +12,6 @@ import itertools
 import json
 import logging
 import math
-import platform
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -25,15 +25,24 @@ from torch import nn
 from cache.errors import ConfigError
 from cache.manifest import Dataset
 from cache.progress import Progress
-from cache.run import Run, RunInfo
-from train import checkpoint
+from cache.run import Run
+from train import checkpoint, run_directory
 from train.checkpoint import Position
-from train.config import TrainConfig, differences, to_json
+from train.config import TrainConfig
 from train.data import Batch, Source
+from train.device import memory_advice, refuse_distributed, resolve_device
+from train.divergence import diverged
 from train.experiment import Experiment
 from train.losses import task_loss
 from train.optimizer import build_optimizer, learning_rate_at, set_learning_rate
-from train.predict import check_unchanged, logits_of, predict_split, resolve_device, run_model
+from train.predict import (
+    TrainedModel,
+    check_unchanged,
+    logits_of,
+    predict_again,
+    predict_split,
+    run_model,
+)
 from train.sampling import batches, epoch_order, num_batches
 from train.validation import SCORE_NAMES, score
 
@@ -41,6 +50,10 @@ logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_SAVES = 2.0
 """Epochs shorter than this share a checkpoint: syncing files would take longer than training heads does."""
+_MEMORY_ADVICE = (
+    "Raise train.accumulate (fewer clips in one forward pass) or set train.video_encoder.gradient_checkpointing = true; "
+    "the run continues with either"
+)
 
 
 def train(
@@ -74,10 +87,12 @@ def train(
         The finished run.
 
     Raises:
-        DeconfoundError: something does not fit; nothing was trained yet. ConfigError also if the loss diverges.
+        DeconfoundError: something does not fit; nothing was trained yet. ConfigError also if training diverges, the
+            device runs out of memory, or another process trains into the directory.
     """
-    target, asked = resolve_device(device), {"train": to_json(config)}
-    current = _existing_run(run, asked)
+    refuse_distributed()
+    target = resolve_device(device)
+    current = run_directory.existing_run(run, config)
     if current is not None and current.info.status == "finished":
         logger.info("%s is finished: nothing to do", run)
         return current
@@ -85,14 +100,23 @@ def train(
     experiment = Experiment.open(dataset, cache, config, splits=splits, token_root=token_cache)
     if verify:
         experiment.store.verify_once()
-    if current is None:
-        current = Run.create(run, _info(experiment, run, dataset_folder, cache, recipe), asked)
-    _log_what_to_know(experiment)
-    trainer = Trainer(experiment, current, experiment.sources(target, progress=progress), target)
-    trainer.fit(progress=progress)
-    trainer.predict()
-    current.update(status="finished")
+    with run_directory.held(run):
+        current = run_directory.begin(experiment, run, dataset_folder=dataset_folder, recipe=recipe)
+        if current.info.status == "running":
+            _train(experiment, current, target, progress=progress)
     return current
+
+
+def _train(experiment: Experiment, run: Run, device: torch.device, *, progress: bool) -> None:
+    """Trains what is left and writes the predictions."""
+    for notice in experiment.run_notices:
+        logger.warning("%s", notice)
+    sources = experiment.sources(device, progress=progress)
+    with memory_advice(_MEMORY_ADVICE):
+        trainer = Trainer(experiment, run, sources, device)
+        trainer.fit(progress=progress)
+        trainer.predict(progress=progress)
+    run.update(status="finished")
 
 
 class Trainer:
@@ -141,13 +165,18 @@ class Trainer:
                 if bar is not None:
                     bar.advance(0, epoch=row["epoch"], loss=f"{row['loss']:.4f}")
 
-    def predict(self) -> None:
-        """Writes the predictions of every split asked for, from the best checkpoint if there is one."""
-        trained = self.position
-        if self.config.validation_split and self.config.predict_splits:
-            trained = checkpoint.load_weights(self.folder, "best", self.model)
+    def predict(self, *, progress: bool) -> None:
+        """Writes the predictions of every split asked for, from the best checkpoint if there is one.
+
+        Splits that `deconfound predict` wrote while the run was unfinished are predicted again.
+        """
+        position, epochs_done = self.position, self.position.epoch
+        if self.config.validation_split:
+            position = checkpoint.load_weights(self.folder, "best", self.model)
+        trained = TrainedModel(model=self.model, position=position, epochs_done=epochs_done, device=self.device)
         for split in self.config.predict_splits:
-            predict_split(self.run, self.experiment, self.model, self.sources[split], trained, self.device)
+            predict_split(self.run, self.experiment, self.sources[split], trained)
+        predict_again(self.run, self.experiment, trained, progress=progress)
 
     def _train_epoch(self, bar: Progress | None) -> None:
         """The steps that are left of the current epoch."""
@@ -224,10 +253,7 @@ class Trainer:
         self._advance(loss_sum=float(self._loss_sum), seconds=self.position.seconds + now - self._counted_at)
         self._counted_at = now
         if not math.isfinite(self.position.loss_sum):
-            raise ConfigError(
-                f"the loss is not finite in epoch {self.position.epoch + 1}: training diverged. The checkpoint before "
-                "is kept; lower train.optimizer.learning_rate and train into a new run directory"
-            )
+            raise diverged(f"the loss is not finite in epoch {self.position.epoch + 1}")
 
     def _save(self) -> None:
         self._count()
@@ -238,62 +264,11 @@ class Trainer:
         self.position = replace(self.position, **changes)
 
 
-def _existing_run(path: Path, asked: Mapping[str, Any]) -> Run | None:
-    """The run of that directory, if there is one; refused if it was made with another configuration."""
-    if not (path / "run.json").exists():
-        return None
-    run = Run.open(path)
-    lines = differences(run.config["train"], asked["train"])
-    if lines:
-        listing = "\n  ".join(lines)
-        raise ConfigError(
-            f"{path} is a run with another configuration:\n  {listing}\n"
-            "Use its configuration to continue it, or another run directory"
-        )
-    return run
-
-
-def _log_what_to_know(experiment: Experiment) -> None:
-    for notice in experiment.notices:
-        logger.warning("%s", notice)
-    for clip_set in experiment.clip_sets.values():
-        if clip_set.skipped:
-            reasons = ", ".join(f"{reason} ({count})" for reason, count in clip_set.reasons.items())
-            logger.warning(
-                "split %s: %d clips, %d skipped: %s", clip_set.split, len(clip_set), len(clip_set.skipped), reasons
-            )
-
-
-def _info(experiment: Experiment, run: Path, dataset_folder: Path, cache: Path, recipe: str) -> RunInfo:
-    config = experiment.config
-    return RunInfo(
-        name=run.resolve().name,
-        method=config.method,
-        variant=config.variant,
-        task=config.task,
-        dataset=experiment.dataset.name,
-        protocol=config.protocol,
-        seed=config.seed,
-        recipe=recipe,
-        dataset_folder=str(dataset_folder.resolve()),
-        cache_folder=str(cache.resolve()),
-        notices=experiment.notices,
-        fingerprints={stream: mark.sha256 for stream, mark in experiment.fingerprints.items()},
-        versions={
-            "python": platform.python_version(),
-            "torch": str(torch.__version__),
-            "numpy": np.__version__,
-        },
-    )
-
-
 def _fresh_position(experiment: Experiment) -> Position:
     clip_set = experiment.clip_sets[experiment.config.train_split]
     content = [[clip.id for clip in clip_set.clips], clip_set.targets.tolist()]
-    config = json.dumps(to_json(experiment.config), sort_keys=True)
     return Position(
         training_set=hashlib.sha256(json.dumps(content).encode()).hexdigest(),
-        config_sha256=hashlib.sha256(config.encode()).hexdigest(),
         class_names=experiment.task.class_names,
         fingerprints={stream: mark.to_json() for stream, mark in experiment.fingerprints.items()},
     )

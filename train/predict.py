@@ -4,7 +4,9 @@ A reader may ask which checkpoint: the best one where the run had a validation s
 chosen here, and predictions of a run that has not finished say so in their notices.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +23,38 @@ from train import checkpoint
 from train.checkpoint import Kind, Position
 from train.config import TrainConfig, from_json
 from train.data import Batch, Source
-from train.experiment import Experiment
+from train.device import memory_advice, resolve_device
+from train.divergence import check_finite_logits
+from train.experiment import Experiment, chosen_on
 from train.frames import normalise
 from train.sampling import batches
+
+logger = logging.getLogger(__name__)
+
+_MEMORY_ADVICE = (
+    "Predictions take train.batch_size / train.accumulate clips at a time: free memory on the device, or give another "
+    "--device"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedModel:
+    """A model with the weights of a checkpoint: of which one, and how many epochs its run has done by now."""
+
+    model: nn.Module
+    position: Position
+    epochs_done: int
+    device: torch.device
+
+    def notices(self, split: str, config: TrainConfig) -> Iterator[str]:
+        """What a reader of logits of `split` must know about the checkpoint."""
+        if config.validation_split:
+            epoch = self.position.best_epoch
+            yield f"checkpoint: best on {config.validation_split!r}, epoch {epoch} of {config.epochs}"
+        if split == config.validation_split:
+            yield chosen_on(split)
+        if self.epochs_done < config.epochs:
+            yield f"checkpoint: unfinished run, {self.epochs_done} of {config.epochs} epochs"
 
 
 def predict(
@@ -54,41 +85,60 @@ def predict(
     current = Run.open(run)
     config = from_json(current.config["train"])
     kind: Kind = "best" if config.validation_split else "last"
-    trained = checkpoint.require_position(run / "checkpoints", kind)
+    position = checkpoint.require_position(run / "checkpoints", kind)
     experiment = Experiment.open(
         Dataset.read(dataset or Path(current.info.dataset_folder)),
         cache or Path(current.info.cache_folder),
         config,
         splits=config.predict_splits if split is None else (split,),
         token_root=token_cache,
-        encoder=Fingerprint.from_json(trained.fingerprints["video_encoder"]),
+        encoder=Fingerprint.from_json(position.fingerprints["video_encoder"]),
     )
-    check_unchanged(experiment, trained)
+    check_unchanged(experiment, position)
     target = resolve_device(device)
     sources = experiment.sources(target, progress=progress)
+    with memory_advice(_MEMORY_ADVICE):
+        trained = _load(run / "checkpoints", kind, experiment, target)
+        return [predict_split(current, experiment, source, trained) for source in sources.values()]
+
+
+def _load(folder: Path, kind: Kind, experiment: Experiment, device: torch.device) -> TrainedModel:
     model = experiment.build_model()
-    checkpoint.load_weights(run / "checkpoints", kind, model)
-    return [
-        predict_split(current, experiment, model.to(target), source, trained, target) for source in sources.values()
-    ]
+    position = checkpoint.load_weights(folder, kind, model)
+    last = checkpoint.read_position(folder, "last") or position  # best may be saved before the first last is
+    done = max(position.epoch, last.epoch)
+    return TrainedModel(model=model.to(device), position=position, epochs_done=done, device=device)
 
 
-def predict_split(
-    run: Run,
-    experiment: Experiment,
-    model: nn.Module,
-    source: Source,
-    trained: Position,
-    device: torch.device,
-) -> Predictions:
-    """Logits of one split, written into the run."""
-    clip_set, task = source.clip_set, experiment.task
-    logits = logits_of(model, source, experiment.config, device)
-    if not np.isfinite(logits).all():
-        raise ConfigError(
-            f"{run.path}: the model's logits are NaN or infinite: training diverged; lower "
-            "train.optimizer.learning_rate and train into a new run directory"
-        )
+def predict_again(run: Run, experiment: Experiment, trained: TrainedModel, *, progress: bool) -> None:
+    """Predicts the splits beside train.predict_splits that have predictions of an earlier checkpoint of the run."""
+    splits = []
+    for split in set(run.splits) - set(experiment.config.predict_splits):
+        if _is_of(run, split, experiment):
+            splits.append(split)
+        else:
+            logger.warning("%s is of another dataset and stays as it is", run.predictions_path(split))
+    if splits:
+        wider = experiment.of_splits(sorted(splits))
+        for source in wider.sources(trained.device, progress=progress).values():
+            predict_split(run, wider, source, trained)
+
+
+def _is_of(run: Run, split: str, experiment: Experiment) -> bool:
+    """Whether the predictions of a split are of the experiment's dataset."""
+    dataset = experiment.dataset
+    known = split in dataset.protocols[experiment.config.protocol]
+    return known and run.predictions(split).dataset == dataset.name
+
+
+def predict_split(run: Run, experiment: Experiment, source: Source, trained: TrainedModel) -> Predictions:
+    """Logits of one split, written into the run.
+
+    Raises:
+        ConfigError: the logits are NaN or infinite.
+    """
+    clip_set, task, config = source.clip_set, experiment.task, experiment.config
+    logits = logits_of(trained.model, source, config, trained.device)
     predictions = Predictions(
         clip_ids=tuple(clip.id for clip in clip_set.clips),
         logits=logits,
@@ -97,20 +147,20 @@ def predict_split(
         kind=task.kind,
         class_names=task.class_names,
         dataset=experiment.dataset.name,
-        protocol=experiment.config.protocol,
+        protocol=config.protocol,
         split=clip_set.split,
         run_name=run.info.name,
         fingerprints={stream: mark.sha256 for stream, mark in experiment.fingerprints.items()},
         groups=clip_set.groups,
         skipped=clip_set.skipped,
-        notices=tuple(dict.fromkeys([*experiment.notices, *_unfinished(trained, experiment.config)])),
+        notices=tuple(dict.fromkeys([*experiment.notices, *trained.notices(clip_set.split, config)])),
     )
     predictions.write(run.predictions_path(clip_set.split))
     return predictions
 
 
 def logits_of(model: nn.Module, source: Source, config: TrainConfig, device: torch.device) -> npt.NDArray[np.float32]:
-    """(n, C) raw logits of all clips of a source, in fp32."""
+    """(n, C) raw logits of all clips of a source, in fp32; ConfigError if one is NaN or infinite."""
     order = np.arange(len(source.clip_set), dtype=np.int64)
     size = -(-config.batch_size // config.accumulate)
     model.eval()
@@ -119,7 +169,9 @@ def logits_of(model: nn.Module, source: Source, config: TrainConfig, device: tor
             run_model(model, batch.to(device), config).float().cpu()
             for batch in source.batches(batches(order, size), None)
         ]
-    return torch.cat(rows).numpy()
+    logits = torch.cat(rows).numpy()
+    check_finite_logits(logits, source.clip_set.split)
+    return logits
 
 
 def run_model(model: nn.Module, batch: Batch, config: TrainConfig) -> Tensor:
@@ -128,23 +180,6 @@ def run_model(model: nn.Module, batch: Batch, config: TrainConfig) -> Tensor:
         return model(batch.visual_prompts, frame_tokens=batch.frame_tokens)
     encoder = config.video_encoder
     return model(batch.visual_prompts, frames=normalise(batch.frames, encoder.mean, encoder.std))
-
-
-def resolve_device(name: str) -> torch.device:
-    """A torch device that exists here; `auto` is a GPU if there is one.
-
-    Raises:
-        ConfigError: unknown, or not on this machine.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise ConfigError(f"device {name!r} is unknown; give cpu, cuda, cuda:0 or mps") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"device {name!r} is not here: torch sees {torch.cuda.device_count()} CUDA devices")
-    return device
 
 
 def check_unchanged(experiment: Experiment, trained: Position) -> None:
@@ -170,12 +205,3 @@ def check_unchanged(experiment: Experiment, trained: Position) -> None:
             + "\n  ".join(lines)
             + "\nUse the run's cache, or train a new run on this one"
         )
-
-
-def _unfinished(trained: Position, config: TrainConfig) -> Sequence[str]:
-    epoch = trained.best_epoch if config.validation_split else trained.epoch
-    if config.validation_split:
-        return [f"checkpoint: best on {config.validation_split!r}, epoch {epoch} of {config.epochs}"]
-    if trained.epoch < config.epochs:
-        return [f"checkpoint: unfinished run, {trained.epoch} of {config.epochs} epochs"]
-    return []

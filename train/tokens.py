@@ -71,9 +71,7 @@ class TokenCache:
         return reader
 
 
-def sources_of(
-    clip_ids: Sequence[str], frames: StreamReader | None, visual_prompts: StreamReader
-) -> dict[str, str]:
+def sources_of(clip_ids: Sequence[str], frames: StreamReader | None, visual_prompts: StreamReader) -> dict[str, str]:
     """What the tokens of each clip must be made of: the video and its rows in the JPEG stream.
 
     Args:
