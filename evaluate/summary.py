@@ -9,8 +9,8 @@ they cannot disagree with `metrics.json`. Values are fractions at full precision
                "splits": {split: {<metric>: value, ..., "intervals": {metric: {"low", "high", "method", "bias"}},
                                   "per_class", "confusion" (single label), "groups", "skipped": {reason: clips}}},
                "published": [{"paper", "table", "method", "metric", "compare_with", "percent", "settings", "source"}]}],
-     "comparisons": [{"first", "second", "split", "differences": {metric: {"estimate", "low", "high", "method", "bias"}},
-                      "only_first_right", "only_second_right", "p_value", "p_value_holm"}],
+     "comparisons": [{"first", "second", "split", "only_first_right", "only_second_right", "p_value", "p_value_holm",
+                      "differences": {metric: {"estimate", "low", "high", "level", "method", "bias"}}}],
      "not_compared": [{"first", "second", "split", "reason"}],
      "over_seeds": [{"dataset", "task", "protocol", "method", "variant", "split", "metric", "runs": [label],
                      "num_seeds", "mean", "sd"}]}

@@ -99,11 +99,8 @@ def differences(comparisons: Sequence[Mapping[str, Any]], *, cluster: str | None
         if tested:
             line += _paired_test(row)
         rows.append(line)
-    extra = (
-        ["only this right", "only that right", f"{'sign-flip' if cluster else 'McNemar'} p", "p, Holm"]
-        if tested
-        else []
-    )
+    test = "sign-flip p" if cluster else "McNemar p"
+    extra = ["only this right", "only that right", test, "p, Holm"] if tested else []
     caption = f"Percentage points with {LEVEL_TEXT} intervals over the same resamples of the clips."
     if tested and cluster:
         caption += (

@@ -91,10 +91,10 @@ class FramesConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DecodingConfig:
-    """What one video may cost, and when a damaged one counts as failed."""
+    """When a decoder counts as stuck, and when a damaged video counts as failed."""
 
     timeout_seconds: float = 120.0
-    """Wall-clock limit for one video; a decoder that passes it is killed."""
+    """Longest silence of a decoder: one that reads no packet, frame or clip for so long is killed."""
     max_pixels: int = 33_177_600
     """Largest frame, height x width; the default is 8K."""
     min_decodable: float = 0.9

@@ -7,9 +7,10 @@ while the parent still computes on the last one.
 
 import io
 import signal
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,14 @@ from PIL import Image
 
 from cache.encoder_spec import ImageEncoderSpec
 from cache.errors import FailureCode, VideoError
-from cache.rows import Failure, Provenance
+from cache.rows import NO_PROVENANCE, Failure, Provenance
 from extract.buffers import Buffer, bytes_needed
 from extract.config import DecodingConfig, FramesConfig
 from extract.video.decode import DecodedClip, decode_clips, instants_of_span
-from extract.video.probe import probe, source_identity
+from extract.video.probe import check_file, probe, source_identity
 
 NUM_SLOTS = 2
+_SECONDS_BETWEEN_SIGNS = 0.2
 _CHROMA_420 = 2
 
 Images = npt.NDArray[np.uint8]
@@ -81,17 +83,25 @@ class Prepared:
     pixels: Mapping[str, Images] = field(default_factory=dict)
 
 
-Prepare = Callable[[VideoJob, PrepareSettings], Iterator[Prepared]]
+Prepare = Callable[[VideoJob, PrepareSettings, Callable[[], None]], Iterator[Prepared]]
 
 
-def prepare_video(job: VideoJob, settings: PrepareSettings) -> Iterator[Prepared]:
-    """Decodes the clips of one video; yields every one of them once, failed ones with their reason."""
+def prepare_video(job: VideoJob, settings: PrepareSettings, alive: Callable[[], None]) -> Iterator[Prepared]:
+    """Decodes the clips of one video; yields every one of them once, failed ones with their reason.
+
+    Args:
+        job: the video and its clips.
+        settings: what all jobs have in common.
+        alive: called for every packet and frame that is read: a long file is not a stuck decoder.
+    """
     limits = settings.decoding
+    size, sha256 = 0, ""
     try:
-        info = probe(job.path, max_pixels=limits.max_pixels, min_decodable=limits.min_decodable)
+        check_file(job.path)
         size, sha256 = source_identity(job.path)
+        info = probe(job.path, max_pixels=limits.max_pixels, min_decodable=limits.min_decodable, alive=alive)
     except VideoError as error:
-        yield from (failed(span.clip_id, error) for span in job.spans)
+        yield from (failed(span, _failure(error), size, sha256) for span in job.spans)
         return
     spans, requests = [], []
     for span in job.spans:
@@ -99,18 +109,25 @@ def prepare_video(job: VideoJob, settings: PrepareSettings) -> Iterator[Prepared
             requests.append(instants_of_span(info, span.start_seconds, span.end_seconds, settings.num_frames))
             spans.append(span)
         except VideoError as error:
-            yield failed(span.clip_id, error)
-    for position, clip in decode_clips(job.path, info, requests, min_decodable=limits.min_decodable):
+            yield failed(span, _failure(error), size, sha256)
+    for position, clip in decode_clips(job.path, info, requests, min_decodable=limits.min_decodable, alive=alive):
         span = spans[position]
         if isinstance(clip, VideoError):
-            yield failed(span.clip_id, clip)
+            yield failed(span, _failure(clip), size, sha256)
         else:
-            yield _prepare_clip(span, clip, _provenance(clip, size, sha256), job.streams, settings)
+            yield _prepare_clip(span, clip, _provenance(span, clip, size, sha256), job.streams, settings)
 
 
-def failed(clip_id: str, error: VideoError) -> Prepared:
-    """The result of a clip that cannot be read."""
-    return Prepared(clip_id=clip_id, failure=Failure(code=error.code, message=error.message))
+def failed(span: ClipSpan, failure: Failure, source_size: int = 0, source_sha256: str = "") -> Prepared:
+    """The result of a clip that cannot be read; the file's identity as far as it is known."""
+    provenance = replace(
+        NO_PROVENANCE,
+        source_size=source_size,
+        source_sha256=source_sha256,
+        start_seconds=span.start_seconds,
+        end_seconds=span.end_seconds,
+    )
+    return Prepared(clip_id=span.clip_id, failure=failure, provenance=provenance)
 
 
 def encode_jpeg(image: Images, config: FramesConfig) -> bytes:
@@ -135,7 +152,7 @@ def run(connection: Connection, settings: PrepareSettings, prepare: Prepare) -> 
         connection.send(("ready",))
         while (job := mailbox.next_job()) is not None:
             try:
-                for clip in prepare(job, settings):
+                for clip in prepare(job, settings, mailbox.alive):
                     mailbox.send(clip)
             except MemoryError as error:
                 message = f"one clip does not fit into memory ({error})"
@@ -153,11 +170,19 @@ class _Mailbox:
         self._jobs: deque[VideoJob | None] = deque()
         self._free = deque(range(NUM_SLOTS))
         self._buffers: dict[int, Buffer] = {}
+        self._spoke_at = 0.0
 
     def next_job(self) -> VideoJob | None:
         while not self._jobs:
             self._receive()
         return self._jobs.popleft()
+
+    def alive(self) -> None:
+        """Says that work goes on; often called, seldom sent."""
+        now = time.monotonic()
+        if now - self._spoke_at >= _SECONDS_BETWEEN_SIGNS:
+            self._spoke_at = now
+            self._connection.send(("alive",))
 
     def send(self, clip: Prepared) -> None:
         shapes = {name: array.shape for name, array in clip.pixels.items()}
@@ -235,7 +260,11 @@ def _encoder_inputs(images: Images, spec: ImageEncoderSpec) -> Images:
     return inputs.numpy()
 
 
-def _provenance(clip: DecodedClip, size: int, sha256: str) -> Provenance:
+def _failure(error: VideoError) -> Failure:
+    return Failure(code=error.code, message=error.message)
+
+
+def _provenance(span: ClipSpan, clip: DecodedClip, size: int, sha256: str) -> Provenance:
     return Provenance(
         source_size=size,
         source_sha256=sha256,
@@ -245,4 +274,6 @@ def _provenance(clip: DecodedClip, size: int, sha256: str) -> Provenance:
         nominal_num_frames=clip.nominal_num_frames,
         decoded_num_frames=clip.decoded_num_frames,
         num_distinct_frames=clip.num_distinct_frames,
+        start_seconds=span.start_seconds,
+        end_seconds=span.end_seconds,
     )

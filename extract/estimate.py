@@ -15,6 +15,7 @@ from cache.errors import VideoError
 from cache.fingerprint import FILE_NAME, load
 from cache.manifest import Clip, Dataset
 from cache.plan import Plan
+from extract import streams
 from extract.config import ExtractConfig
 from extract.shard_choice import choose_shards
 from extract.shard_work import ShardTask, shard_tasks
@@ -73,13 +74,15 @@ def plan(
 
     Raises:
         ConfigError: a choice of shards that does not exist.
+        FingerprintMismatch: the cache holds rows of other videos or spans under ids of this dataset.
     """
     shard_plan = Plan.preview(cache, (clip.id for clip in dataset.clips), config.shard_size)
     chosen = choose_shards(shard_plan.shards, shards)
-    tasks = shard_tasks(dataset, cache, shard_plan, chosen, config)
+    tasks = shard_tasks(dataset, cache, shard_plan, chosen, config, streams.stored(cache, config.streams))
     paths = sorted({dataset.video_path(clip) for clip in dataset.clips})
-    missing = tuple(path for path in paths if not path.exists())
-    infos, unreadable = _probe_some([path for path in paths if path not in set(missing)], config)
+    present = [path for path in paths if path.exists()]
+    missing = tuple(sorted(set(paths).difference(present)))
+    infos, unreadable = _probe_some(present, config)
     planned = {clip_id for number in chosen for clip_id in shard_plan.shards[number]}
     clips = [clip for clip in dataset.clips if clip.id in planned]
     return ExtractionPlan(
@@ -112,14 +115,14 @@ def _probe_some(paths: Sequence[Path], config: ExtractConfig) -> tuple[list[Vide
 def _streams(
     cache: Path, config: ExtractConfig, tasks: list[ShardTask], num_clips: int, infos: list[VideoInfo]
 ) -> dict[str, StreamPlan]:
-    streams: dict[str, StreamPlan] = {}
+    plans: dict[str, StreamPlan] = {}
     for stream in config.streams:
         if stream == "text":
             continue
         left = sum(len(task.missing.get(stream, ())) for task in tasks)
         size = left * config.num_frames * _bytes_per_frame(stream, cache, config, infos)
-        streams[stream] = StreamPlan(num_done=num_clips - left, num_left=left, gigabytes_left=size / 1e9)
-    return streams
+        plans[stream] = StreamPlan(num_done=num_clips - left, num_left=left, gigabytes_left=size / 1e9)
+    return plans
 
 
 def _bytes_per_frame(stream: str, cache: Path, config: ExtractConfig, infos: list[VideoInfo]) -> float:
@@ -157,7 +160,7 @@ def _hours(
     videos = {clip.video for clip in clips if clip.id in left}
     pixels = fmean(info.num_frames * info.height * info.width for info in infos)
     decoding = len(videos) * pixels / DECODED_PIXELS_PER_SECOND / workers
-    rate = IMAGES_PER_SECOND[device.partition(":")[0] if device.startswith("cuda") else "cpu"]
+    rate = IMAGES_PER_SECOND[_kind(device)]
     cost = {"visual_prompts": 1.0, "joints": 0.5}
     images = sum(
         weight * config.num_frames * len(task.missing.get(stream, ()))
@@ -167,11 +170,17 @@ def _hours(
     return max(decoding, images / rate) / 3600
 
 
+def _kind(device: str) -> str:
+    """Key of IMAGES_PER_SECOND; `auto` is the slower one."""
+    return "cuda" if device.partition(":")[0] == "cuda" else "cpu"
+
+
 def _assumptions(num_probed: int, workers: int, device: str) -> tuple[str, ...]:
     return (
         f"{num_probed} videos probed for length and size; the others are like them",
         f"{workers} decode process(es) of {DECODED_PIXELS_PER_SECOND / 1e6:.0f} million pixels a second each",
         f"the image encoder (ViT-B/16) takes {IMAGES_PER_SECOND['cpu']:g} images a second on two cores and "
-        f"{IMAGES_PER_SECOND['cuda']:g} on a GPU, HRNet half the time of it; here: {device}",
+        f"{IMAGES_PER_SECOND['cuda']:g} on a GPU, HRNet half the time of it; device {device!r} counts as "
+        f"{_kind(device)}{', because nothing is loaded that could look for a GPU' if device == 'auto' else ''}",
         f"JPEGs take {JPEG_BYTES_PER_PIXEL} bytes a pixel; videos are read whole",
     )

@@ -5,37 +5,28 @@ any order; nothing else is state. So a killed run is continued by the same comma
 of settings and a look at sidecars, without a model.
 """
 
-import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from cache import atomic, fingerprint
+from cache import fingerprint
 from cache.encoder_spec import ImageEncoderSpec
-from cache.errors import ConfigError
 from cache.fingerprint import Fingerprint
-from cache.manifest import Clip, Dataset
+from cache.manifest import Clip, Dataset, Task
 from cache.plan import Plan
 from cache.rows import ClipRows
-from cache.shard import read_sidecar
+from cache.shard import read_sidecar, sweep
 from extract import streams
 from extract.config import ExtractConfig
 from extract.decode_process import Prepared, PrepareSettings
-from extract.products import VisualPrompts, failed_rows, frame_rows, joint_rows
+from extract.frozen_models import FrozenModels
+from extract.products import failed_rows, frame_rows, joint_rows
 from extract.shard_choice import choose_shards
 from extract.shard_work import Collector, ShardTask, check_some_video_exists, shard_tasks, video_jobs
 from extract.texts import missing_texts, write_texts
 from extract.workers import DecodePool
-
-if TYPE_CHECKING:
-    import torch
-
-    from extract.pose.estimator import PoseEstimator
-
-logger = logging.getLogger(__name__)
 
 OnProgress = Callable[[int, int, int], None]
 """Called with the number of clips done, failed and to do in all, after every clip."""
@@ -68,12 +59,22 @@ class ExtractionSummary:
         return sum(sum(stream.failed.values()) for stream in self.streams.values())
 
 
-@dataclass(eq=False)
-class _Models:
-    """The frozen models that the work at hand needs."""
+@dataclass(frozen=True, kw_only=True)
+class _Work:
+    """What the cache lacks."""
 
-    visual_prompts: VisualPrompts | None = None
-    pose: "PoseEstimator | None" = None
+    chosen: list[int]
+    tasks: list[ShardTask]
+    texts: list[Task]
+
+    @property
+    def is_done(self) -> bool:
+        return not self.tasks and not self.texts
+
+    @property
+    def streams(self) -> frozenset[str]:
+        """Those with something missing."""
+        return frozenset(stream for task in self.tasks for stream in task.missing) | ({"text"} if self.texts else set())
 
 
 def extract(
@@ -87,7 +88,7 @@ def extract(
     retry_failed: bool = False,
     progress: OnProgress | None = None,
 ) -> ExtractionSummary:
-    """Fills a cache with what is missing in it.
+    """Fills a cache with what is missing in it. A command that is refused leaves no file and pins no settings.
 
     Args:
         dataset: clips and tasks.
@@ -100,33 +101,68 @@ def extract(
         progress: called after every clip.
 
     Raises:
-        FingerprintMismatch: the cache was made with other settings.
+        FingerprintMismatch: the cache was made with other settings, or from other videos under the same clip ids.
+        CorruptShard: a shard that must be made again is damaged.
         ConfigError: a model, a device or a choice of shards that does not exist.
         ManifestError: not a single video is where the dataset says.
         StorageError: the disk refused; the same command continues later.
     """
     started = time.monotonic()
-    marks = streams.fingerprints(config, cache)
-    for stream, mark in marks.items():
-        atomic.sweep(cache / stream)
-        fingerprint.ensure(cache / stream, mark)
-    plan = Plan.ensure(cache, (clip.id for clip in dataset.clips), config.shard_size)
-    streams.remember(config, marks, cache)
-    chosen = choose_shards(plan.shards, shards)
-    texts = missing_texts(dataset, cache, marks)
-    tasks = shard_tasks(dataset, cache, plan, chosen, config, retry_failed=retry_failed)
-    if texts:
-        write_texts(texts, cache, config, marks["text"], _device(device))
-    if tasks:
-        check_some_video_exists(dataset, tasks)
-        _run(dataset, cache, config, marks, tasks, workers=workers, device=device, progress=progress)
+    ids = [clip.id for clip in dataset.clips]
+    models, resolver = FrozenModels(config, device), streams.Resolver(config, cache)
+    marks, preview = resolver.marks(), Plan.preview(cache, ids, config.shard_size)
+    work = _survey(dataset, cache, config, preview, marks, shards=shards, retry_failed=retry_failed)
+    if not work.is_done:
+        check_some_video_exists(dataset, work.tasks)
+        marks |= resolver.resolve(work.streams)
+        streams.check(cache, marks)
+        models.load(work.streams)
+    plan = _pin(cache, marks, resolver, ids, config.shard_size)
+    if plan != preview:  # somebody else has planned other clips since
+        work = _survey(dataset, cache, config, plan, marks, shards=shards, retry_failed=retry_failed)
+    if work.texts:
+        write_texts(work.texts, cache, config, marks["text"], models.device)
+    if work.tasks:
+        _run(dataset, cache, config, marks, work, models, workers=workers, progress=progress)
     return ExtractionSummary(
-        streams=_summarise(dataset, cache, chosen, config),
-        num_shards=len(chosen),
-        num_clips_decoded=sum(len(task.clip_ids) for task in tasks),
+        streams=_summarise(dataset, cache, work.chosen, config),
+        num_shards=len(work.chosen),
+        num_clips_decoded=sum(len(task.clip_ids) for task in work.tasks),
         seconds=time.monotonic() - started,
-        already_done=not tasks and not texts,
+        already_done=work.is_done,
     )
+
+
+def _survey(
+    dataset: Dataset,
+    cache: Path,
+    config: ExtractConfig,
+    plan: Plan,
+    marks: Mapping[str, Fingerprint],
+    *,
+    shards: str | None,
+    retry_failed: bool,
+) -> _Work:
+    """What is missing; refuses settings that are not those of the cache. Nothing is written."""
+    chosen = choose_shards(plan.shards, shards)
+    streams.check(cache, marks)
+    return _Work(
+        chosen=chosen,
+        tasks=shard_tasks(dataset, cache, plan, chosen, config, marks, retry_failed=retry_failed),
+        texts=missing_texts(dataset, cache, marks),
+    )
+
+
+def _pin(
+    cache: Path, marks: Mapping[str, Fingerprint], resolver: streams.Resolver, ids: list[str], shard_size: int
+) -> Plan:
+    """Fixes settings and plan in the cache: its first files."""
+    for stream, mark in marks.items():
+        fingerprint.ensure(cache / stream, mark)
+        sweep(cache / stream)
+    plan = Plan.ensure(cache, ids, shard_size)
+    resolver.remember()
+    return plan
 
 
 def _run(
@@ -134,27 +170,22 @@ def _run(
     cache: Path,
     config: ExtractConfig,
     marks: Mapping[str, Fingerprint],
-    tasks: list[ShardTask],
+    work: _Work,
+    models: FrozenModels,
     *,
     workers: int,
-    device: str,
     progress: OnProgress | None,
 ) -> None:
-    shard_of = {clip_id: task.number for task in tasks for clip_id in task.clip_ids}
-    collector = Collector(cache, marks, {task.number: task for task in tasks}, shard_of)
-    needed = {stream for task in tasks for stream in task.missing}
+    shard_of = {clip_id: task.number for task in work.tasks for clip_id in task.clip_ids}
+    collector = Collector(cache, marks, {task.number: task for task in work.tasks}, shard_of)
+    encoder = ImageEncoderSpec.from_fingerprint(marks["visual_prompts"]) if "visual_prompts" in work.streams else None
     settings = PrepareSettings(
-        num_frames=config.num_frames,
-        decoding=config.decoding,
-        frames=config.frames,
-        encoder=ImageEncoderSpec.from_fingerprint(marks["visual_prompts"]) if "visual_prompts" in needed else None,
+        num_frames=config.num_frames, decoding=config.decoding, frames=config.frames, encoder=encoder
     )
     done = failed = 0
     clips = {clip.id: clip for clip in dataset.clips}
-    with DecodePool(video_jobs(dataset, tasks), settings, workers=workers) as pool:
-        deliveries = iter(pool)
-        models = _load_models(config, needed, device)
-        for delivery in deliveries:
+    with DecodePool(video_jobs(dataset, work.tasks), settings, workers=workers) as pool:
+        for delivery in pool:
             prepared = delivery.clip
             wanted = collector.tasks[shard_of[prepared.clip_id]].streams_of(prepared.clip_id)
             for stream, row in _rows(prepared, clips[prepared.clip_id], wanted, models, config):
@@ -163,13 +194,13 @@ def _run(
             done, failed = done + 1, failed + (prepared.failure is not None)
             if progress is not None:
                 progress(done, failed, len(shard_of))
-        if models.visual_prompts is not None:
+        if "visual_prompts" in work.streams:
             for row in models.visual_prompts.flush():
                 collector.add("visual_prompts", row)
 
 
 def _rows(
-    prepared: Prepared, clip: Clip, wanted: frozenset[str], models: _Models, config: ExtractConfig
+    prepared: Prepared, clip: Clip, wanted: frozenset[str], models: FrozenModels, config: ExtractConfig
 ) -> Iterator[tuple[str, ClipRows]]:
     """Rows that are ready now, of this clip and of earlier ones that waited for a full batch."""
     if prepared.failure is not None:
@@ -179,41 +210,10 @@ def _rows(
     if "frames" in wanted:
         yield "frames", frame_rows(prepared)
     if "joints" in wanted:
-        assert models.pose is not None
         yield "joints", joint_rows(prepared, clip, models.pose, config)
     if "visual_prompts" in wanted:
-        assert models.visual_prompts is not None
         for row in models.visual_prompts.add(prepared):
             yield "visual_prompts", row
-
-
-def _load_models(config: ExtractConfig, needed: set[str], device: str) -> _Models:
-    models = _Models()
-    if "visual_prompts" in needed:
-        from extract.image_encoder import ImageEncoder
-
-        encoder = ImageEncoder.load(config.image_encoder, _device(device))
-        models.visual_prompts = VisualPrompts(encoder, config.num_frames)
-    if "joints" in needed:
-        from extract.pose.estimator import PoseEstimator
-
-        # A batch holds one clip: a larger one would be padding. F is part of the fingerprint, so the size is constant.
-        batch_size = min(config.pose.batch_size, config.num_frames)
-        models.pose = PoseEstimator.load(replace(config.pose, batch_size=batch_size), _device(device))
-    return models
-
-
-def _device(name: str) -> "torch.device":
-    import torch
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"--device {name}: {error}. Use cpu, or cuda where torch sees a GPU") from error
-    return device
 
 
 def _summarise(dataset: Dataset, cache: Path, chosen: list[int], config: ExtractConfig) -> dict[str, StreamSummary]:

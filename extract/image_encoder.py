@@ -87,13 +87,16 @@ def image_encoder_spec(config: ImageEncoderConfig, *, offline: bool = False) -> 
     return open_clip_model.describe(model, config.pretrained, weights), weights
 
 
-def image_encoder_fingerprint(config: ImageEncoderConfig) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The `model` and `preprocessing` sections of the fingerprint of visual prompts, without building the model."""
+def image_encoder_fingerprint(config: ImageEncoderConfig) -> tuple[dict[str, Any], dict[str, Any], WeightsFile]:
+    """The `model` and `preprocessing` sections of the fingerprint of visual prompts, without building the model.
+
+    The third part is the weights that they speak of.
+    """
     spec, weights = image_encoder_spec(config)
     model, preprocessing = spec.to_fingerprint()
     model |= {"weights_name": weights.name, "precision": config.precision}
     model |= {"seed": config.seed} if weights.random else {}
-    return model, preprocessing
+    return model, preprocessing, weights
 
 
 def _pad(batch: Tensor, size: int) -> Tensor:

@@ -91,22 +91,16 @@ def video_jobs(dataset: Dataset, tasks: list[ShardTask]) -> Iterator[VideoJob]:
 
 
 def check_some_video_exists(dataset: Dataset, tasks: list[ShardTask]) -> None:
-    """A wrong root must not become a cache full of failures.
+    """A wrong root must not become a cache full of failures. Without a task there is nothing to look for.
 
     Raises:
-        ManifestError: not a single video is there.
+        ManifestError: not a single video of the dataset is there.
     """
-    clips = {clip.id: clip for clip in dataset.clips}
-    paths = (dataset.video_path(clips[clip_id]) for task in tasks for clip_id in sorted(task.clip_ids))
-    first = None
-    for path in paths:
-        if path.exists():
-            return
-        first = first or path
-    raise ManifestError(
-        f"not one of the videos exists; the first would be {first}. Say where they are with `--videos FOLDER` or "
-        "DECONFOUND_VIDEOS"
-    )
+    if tasks and not any(dataset.video_path(clip).exists() for clip in dataset.clips):
+        raise ManifestError(
+            f"not one of the videos exists; the first would be {dataset.video_path(dataset.clips[0])}. Say where they "
+            "are with `--videos FOLDER` or DECONFOUND_VIDEOS"
+        )
 
 
 @dataclass(eq=False)

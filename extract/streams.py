@@ -2,18 +2,22 @@
 
 Finding it takes open_clip (and torch with it) and a hash over the weights, so the answer is remembered in the cache
 under a digest of the settings and of the files they name: asking again for finished work takes a second and no torch.
+The weights that a tag led to are remembered by path, size and date; before a model is loaded nothing is believed.
 """
 
 import hashlib
+import importlib.metadata
 import json
 import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cache import atomic
+from cache import atomic, fingerprint
 from cache.errors import CorruptShard
-from cache.fingerprint import Fingerprint
+from cache.fingerprint import SCHEMA_VERSION, Fingerprint
+from cache.weights_file import WeightsFile
 from extract.config import ExtractConfig
 
 logger = logging.getLogger(__name__)
@@ -29,73 +33,88 @@ _SECTIONS: dict[str, tuple[str, ...]] = {
 _WITHOUT_EFFECT = {"batch_size"}
 
 
-def fingerprints(config: ExtractConfig, cache: Path | None = None) -> dict[str, Fingerprint]:
-    """One fingerprint per stream of the configuration.
+class Resolver:
+    """Finds the fingerprints of one configuration, and remembers them in one cache."""
 
-    Args:
-        config: what to extract.
-        cache: where answers are remembered; None: nowhere.
+    def __init__(self, config: ExtractConfig, cache: Path) -> None:
+        self._config, self._cache = config, cache
+        self._before = _remembered(cache)
+        self._entries: dict[str, Any] = {}
+
+    def marks(self) -> dict[str, Fingerprint]:
+        """One fingerprint per stream, from memory where settings and files are those of then.
+
+        Raises:
+            ConfigError: a model is unknown.
+            WeightsError: weights are absent or do not fit.
+        """
+        found: dict[str, Fingerprint] = {}
+        for stream in self._config.streams:
+            entry = self._before.get(_memory_key(self._config, stream))
+            if entry is not None and _is_unchanged(entry["weights"]):
+                found[stream] = Fingerprint.from_json(entry["fingerprint"])
+            else:
+                found |= self.resolve([stream])
+        return found
+
+    def resolve(self, streams: Iterable[str]) -> dict[str, Fingerprint]:
+        """The fingerprints of these streams from the files themselves: for models that are about to be loaded."""
+        found: dict[str, Fingerprint] = {}
+        for stream in streams:
+            key = _memory_key(self._config, stream)
+            if key not in self._entries:
+                mark, weights = _resolve(self._config, stream)
+                file = _identity(weights.path) if weights is not None and weights.path is not None else None
+                self._entries[key] = {"fingerprint": mark.to_json(), "weights": file}
+            found[stream] = Fingerprint.from_json(self._entries[key]["fingerprint"])
+        return found
+
+    def remember(self) -> None:
+        """Keeps what was found for the next call."""
+        after = self._before | self._entries
+        if after != self._before:
+            atomic.write_json(self._cache / _MEMORY, {"fingerprints": after})
+
+
+def check(cache: Path, marks: Mapping[str, Fingerprint]) -> None:
+    """Compares with the streams that the cache has; nothing is written.
 
     Raises:
-        ConfigError: a model is unknown.
-        WeightsError: weights are absent or do not fit.
+        FingerprintMismatch: a stream was made with other settings.
     """
-    memory = _remembered(cache)
-    found: dict[str, Fingerprint] = {}
-    for stream in config.streams:
-        key = _memory_key(config, stream)
-        body = memory.get(key)
-        found[stream] = Fingerprint.from_json(body) if body is not None else _resolve(config, stream)
-    return found
+    for stream, mark in marks.items():
+        if (cache / stream / fingerprint.FILE_NAME).exists():
+            fingerprint.ensure(cache / stream, mark)
 
 
-def remember(config: ExtractConfig, found: dict[str, Fingerprint], cache: Path) -> None:
-    """Keeps the fingerprints of a configuration for the next call."""
-    before = _remembered(cache)
-    after = before | {_memory_key(config, stream): mark.to_json() for stream, mark in found.items()}
-    if after != before:
-        atomic.write_json(cache / _MEMORY, {"fingerprints": after})
+def stored(cache: Path, streams: Iterable[str]) -> dict[str, Fingerprint]:
+    """The fingerprints of those of these streams that the cache has."""
+    return {
+        stream: fingerprint.load(cache / stream)
+        for stream in streams
+        if (cache / stream / fingerprint.FILE_NAME).exists()
+    }
 
 
-def _resolve(config: ExtractConfig, stream: str) -> Fingerprint:
+def _resolve(config: ExtractConfig, stream: str) -> tuple[Fingerprint, WeightsFile | None]:
     sampling = {"instants": "centres of equal segments", "num_frames": config.num_frames}
+    settings: dict[str, Any] = {"stream": stream, "sampling": sampling, "decoding": _DECODING}
     if stream == "frames":
         preprocessing = {**asdict(config.frames), "resize": "bicubic", "chroma": "4:2:0"}
-        return Fingerprint(
-            stream=stream,
-            dtype="jpeg",
-            preprocessing=preprocessing,
-            sampling=sampling,
-            decoding=_DECODING,
-        )
+        return Fingerprint(**settings, dtype="jpeg", preprocessing=preprocessing), None
     if stream == "joints":
         from extract.pose.estimator import pose_fingerprint_model
 
-        model, preprocessing = pose_fingerprint_model(config.pose)
-        return Fingerprint(
-            stream=stream,
-            dtype="float32",
-            model=model,
-            preprocessing=preprocessing,
-            sampling=sampling,
-            decoding=_DECODING,
-        )
+        model, preprocessing, weights = pose_fingerprint_model(config.pose)
+        return Fingerprint(**settings, dtype="float32", model=model, preprocessing=preprocessing), weights
     from extract.image_encoder import image_encoder_fingerprint
 
-    model, preprocessing = image_encoder_fingerprint(config.image_encoder)
+    model, preprocessing, weights = image_encoder_fingerprint(config.image_encoder)
     if stream == "text":
         tower = {name: value for name, value in model.items() if name != "precision"}
-        return Fingerprint(
-            stream=stream, dtype="float32", model=tower, preprocessing={"tokens": "CLIP's own, words only"}
-        )
-    return Fingerprint(
-        stream=stream,
-        dtype="float16",
-        model=model,
-        preprocessing=preprocessing,
-        sampling=sampling,
-        decoding=_DECODING,
-    )
+        tokens = {"tokens": "CLIP's own, words only"}
+        return Fingerprint(stream=stream, dtype="float32", model=tower, preprocessing=tokens), weights
+    return Fingerprint(**settings, dtype="float16", model=model, preprocessing=preprocessing), weights
 
 
 def _memory_key(config: ExtractConfig, stream: str) -> str:
@@ -103,23 +122,38 @@ def _memory_key(config: ExtractConfig, stream: str) -> str:
     for section in _SECTIONS[stream]:
         values = asdict(getattr(config, section))
         settings |= {name: value for name, value in values.items() if name not in _WITHOUT_EFFECT}
+    versions = {"schema": SCHEMA_VERSION, "package": _package_version()}
     files = {
-        name: _identity(value)
+        name: _identity(Path(value).expanduser())
         for name, value in settings.items()
         if isinstance(value, str) and value and Path(value).expanduser().is_file()
     }
-    return hashlib.sha256(json.dumps([settings, files], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([versions, settings, files], sort_keys=True).encode()).hexdigest()
 
 
-def _identity(path: str) -> list[Any]:
-    file = Path(path).expanduser().resolve()
+def _package_version() -> str:
+    try:
+        return importlib.metadata.version("deconfound")
+    except importlib.metadata.PackageNotFoundError:  # run from a source tree
+        return "source tree"
+
+
+def _identity(file: Path) -> list[Any]:
     status = file.stat()
-    return [str(file), status.st_size, status.st_mtime_ns]
+    return [str(file.absolute()), status.st_size, status.st_mtime_ns]
 
 
-def _remembered(cache: Path | None) -> dict[str, Any]:
-    if cache is None:
-        return {}
+def _is_unchanged(weights: list[Any] | None) -> bool:
+    """True if the weights are as they were, or not there any more: finished work does not need them."""
+    if weights is None:
+        return True
+    try:
+        return _identity(Path(weights[0])) == weights
+    except OSError:
+        return True
+
+
+def _remembered(cache: Path) -> dict[str, Any]:
     try:
         return dict(atomic.read_json(cache / _MEMORY)["fingerprints"])
     except FileNotFoundError:

@@ -2,7 +2,8 @@
 
 Why not concurrent.futures: a decoder that spins while it holds the GIL can be stopped only from outside, and a pool
 whose process dies is broken for good. Here every process has its own pipe, a clock that runs while it owes us a clip,
-and a successor. What was finished before the end is kept; the clips that were not are failed with the reason.
+and a successor. The clock runs from the last sign of life, so that a long film is no stuck decoder. What was finished
+before the end is kept; the clips that were not are failed with the reason.
 """
 
 import logging
@@ -218,7 +219,7 @@ class DecodePool:
         _end(process)
 
     def _timeout_failure(self) -> Failure:
-        message = f"gave no clip within {self._timeout:g} s and was stopped (extract.decoding.timeout_seconds)"
+        message = f"gave no sign of life for {self._timeout:g} s and was stopped (extract.decoding.timeout_seconds)"
         return Failure(code=FailureCode.TIMEOUT, message=message)
 
 
@@ -226,7 +227,7 @@ def _undelivered(process: _Process, failure: Failure) -> Iterator[Delivery]:
     for span in process.jobs[0].spans:
         if span.clip_id not in process.delivered:
             process.delivered.add(span.clip_id)
-            yield Delivery(clip=Prepared(clip_id=span.clip_id, failure=failure), release=_nothing)
+            yield Delivery(clip=decode_process.failed(span, failure), release=_nothing)
 
 
 def _death_failure(process: _Process) -> Failure:

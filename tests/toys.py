@@ -19,6 +19,8 @@ ATOMIC = Task(
     class_names=("take", "pour", "stir", "cut"),
     prompts=("take a cup", "pour milk", "stir", "cut bread"),
 )
+ENCODER = "toy-clip"
+"""The one model of the visual prompts and texts of `toy_cache`."""
 PROVENANCE = Provenance(
     source_size=1000,
     source_sha256="ab" * 32,
@@ -56,10 +58,10 @@ def toy_dataset(num_clips: int = 12, *, video_root: Path = Path("videos")) -> Da
     )
 
 
-def toy_fingerprint(stream: str, *, num_frames: int = 8, weights: str = "none") -> Fingerprint:
-    """A fingerprint as extraction would write it."""
+def toy_fingerprint(stream: str, *, num_frames: int = 8, weights: str = "none", name: str = "") -> Fingerprint:
+    """A fingerprint as extraction would write it; `name` is the model's."""
     dtype = {"visual_prompts": "float16", "frames": "jpeg"}.get(stream, "float32")
-    model = {} if stream == "frames" else {"name": f"toy-{stream}", "weights": weights, "seed": 0}
+    model = {} if stream == "frames" else {"name": name or f"toy-{stream}", "weights": weights, "seed": 0}
     return Fingerprint(
         stream=stream, dtype=dtype, model=model, sampling={"policy": "uniform", "num_frames": num_frames}
     )
@@ -77,7 +79,7 @@ def visual_prompt_rows(clip_id: str, *, num_frames: int = 8, dim: int = 16, seed
     )
 
 
-def toy_text(task: Task, *, dim: int = 16, seed: int = 0) -> TextFeatures:
+def toy_text(task: Task, *, dim: int = 16, seed: int = 0, name: str = "") -> TextFeatures:
     """Random text embeddings of a task's prompts."""
     generator = np.random.default_rng(seed)
     num_words = 5
@@ -89,21 +91,21 @@ def toy_text(task: Task, *, dim: int = 16, seed: int = 0) -> TextFeatures:
         sentence=generator.standard_normal((task.num_classes, dim)).astype(np.float32),
         word=generator.standard_normal((task.num_classes, num_words, dim)).astype(np.float32),
         word_mask=np.arange(num_words) < lengths[:, None],
-        fingerprint=toy_fingerprint("text"),
+        fingerprint=toy_fingerprint("text", name=name),
     )
 
 
 def toy_cache(folder: Path, dataset: Dataset, *, num_frames: int = 8, dim: int = 16, shard_size: int = 5) -> Path:
     """A cache with visual prompts and text embeddings for every clip and task of a dataset."""
     plan = Plan.ensure(folder, [clip.id for clip in dataset.clips], shard_size)
-    mark = toy_fingerprint("visual_prompts", num_frames=num_frames)
+    mark = toy_fingerprint("visual_prompts", num_frames=num_frames, name=ENCODER)
     fingerprint.ensure(folder / "visual_prompts", mark)
     for number, clip_ids in plan.shards.items():
         rows = [visual_prompt_rows(clip_id, num_frames=num_frames, dim=dim) for clip_id in clip_ids]
         write_shard(folder / "visual_prompts", number, "visual_prompts", rows, fingerprint=mark)
-    fingerprint.ensure(folder / "text", toy_fingerprint("text"))
+    fingerprint.ensure(folder / "text", toy_fingerprint("text", name=ENCODER))
     for task in dataset.tasks:
-        toy_text(task, dim=dim).write(folder)
+        toy_text(task, dim=dim, name=ENCODER).write(folder)
     return folder
 
 

@@ -64,7 +64,10 @@ class ClipSet:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """n clips: visual_prompts (n, L, D), not normalised, and either frames (n, L, 3, H, W) uint8 or frame_tokens (n, L, d_v)."""
+    """n clips: visual_prompts (n, L, D), and either frames (n, L, 3, H, W) uint8 or frame_tokens (n, L, d_v).
+
+    Visual prompts are as the cache has them; the model normalises them.
+    """
 
     visual_prompts: Tensor
     targets: Tensor

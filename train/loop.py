@@ -51,8 +51,8 @@ logger = logging.getLogger(__name__)
 SECONDS_BETWEEN_SAVES = 2.0
 """Epochs shorter than this share a checkpoint: syncing files would take longer than training heads does."""
 _MEMORY_ADVICE = (
-    "Raise train.accumulate (fewer clips in one forward pass) or set train.video_encoder.gradient_checkpointing = true; "
-    "the run continues with either"
+    "Raise train.accumulate (fewer clips in one forward pass) or set train.video_encoder.gradient_checkpointing = "
+    "true; the run continues with either"
 )
 
 

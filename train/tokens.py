@@ -42,8 +42,8 @@ STREAM = "video_tokens"
 _CLIPS_PER_SHARD = 64
 _BATCH_SIZE = 8
 _MEMORY_ADVICE = (
-    f"Frozen video tokens are always computed {_BATCH_SIZE} clips at a time: free memory on the device, or give another "
-    "--device; the tokens serve on every device"
+    f"Frozen video tokens are always computed {_BATCH_SIZE} clips at a time: free memory on the device, or give "
+    "another --device; the tokens serve on every device"
 )
 _SHAPE = ("image_size", "patch_size", "width", "depth", "heads", "mlp_ratio")
 

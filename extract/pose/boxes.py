@@ -32,6 +32,8 @@ MAX_GAP_FRAMES = 10
 NOBODY, FROM_FILE, WHOLE_FRAME, INTERPOLATED = 0, 1, 2, 4
 """Values of `Boxes.source`, as in the cache's stream of joints; 3 is a detector."""
 
+_A_BOX = "an entry of boxes is null or five finite numbers x1, y1, x2, y2, score"
+
 Floats = npt.NDArray[np.float32]
 Frames = npt.NDArray[np.int64]
 
@@ -73,17 +75,26 @@ class _Listed:
 
     @classmethod
     def parse(cls, entry: Mapping[str, Any]) -> Self:
-        boxes = np.array([[np.nan] * 5 if box is None else box for box in entry["boxes"]], np.float32).reshape(-1, 5)
+        boxes = np.array([_box(given) for given in entry["boxes"]], np.float32).reshape(-1, 5)
         is_sparse = "frame_index" in entry
         index = np.array(entry["frame_index"] if is_sparse else range(len(boxes)), dtype=np.int64)
         if len(index) != len(boxes) or (np.diff(index) <= 0).any() or (index < 0).any():
             raise ValueError(f"{len(boxes)} boxes need as many ascending frame indices, not {len(index)}")
         listed = boxes[~np.isnan(boxes).all(axis=1)]
         if not np.isfinite(listed).all() or (listed[:, 2:4] <= listed[:, :2]).any():
-            raise ValueError("a box is null or five finite numbers x1, y1, x2, y2, score with x1 < x2 and y1 < y2")
+            raise ValueError(f"{_A_BOX} with x1 < x2 and y1 < y2")
         if (listed[:, 4] <= 0).any():
             raise ValueError("a box has a score of 0 or less; write null where nobody is")
         return cls(frame_index=index, boxes=boxes, is_sparse=is_sparse)
+
+
+def _box(given: Any) -> list[float]:  # noqa: ANN401 (any JSON value)
+    """Five numbers; several people of one frame would otherwise become boxes of the next frames."""
+    if given is None:
+        return [np.nan] * 5
+    if isinstance(given, list) and len(given) == 5 and all(type(value) in (int, float) for value in given):
+        return given
+    raise ValueError(f"{_A_BOX}, for the one person who is followed; not {json.dumps(given)[:80]}")
 
 
 def boxes_for(config: PoseConfig, clip: Clip, num_frames: int, height: int, width: int, frame_index: Frames) -> Boxes:

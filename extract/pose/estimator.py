@@ -148,10 +148,10 @@ def pose_weights(config: PoseConfig, *, offline: bool = False) -> WeightsFile:
     return weights
 
 
-def pose_fingerprint_model(config: PoseConfig) -> tuple[dict[str, Any], dict[str, Any]]:
+def pose_fingerprint_model(config: PoseConfig) -> tuple[dict[str, Any], dict[str, Any], WeightsFile]:
     """The `model` and `preprocessing` sections of the fingerprint of joints, without loading the network.
 
-    A file of boxes is part of it by its sha256: other boxes are other joints.
+    A file of boxes is part of it by its sha256: other boxes are other joints. The third part is the weights.
     """
     _check_codec(config)
     weights = pose_weights(config)
@@ -173,7 +173,7 @@ def pose_fingerprint_model(config: PoseConfig) -> tuple[dict[str, Any], dict[str
         if not path.is_file():
             raise ConfigError(f"extract.pose.boxes_file = {config.boxes_file!r} is not a file")
         preprocessing |= {"boxes_sha256": atomic.sha256_file(path), "max_gap_frames": MAX_GAP_FRAMES}
-    return model, preprocessing
+    return model, preprocessing, weights
 
 
 def _present(boxes: Floats) -> npt.NDArray[np.bool_]:

@@ -6,7 +6,7 @@ them anyway) and tells what headers get wrong: the true count, the true times, f
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -85,13 +85,16 @@ def video_stream(container: av.container.InputContainer) -> av.video.stream.Vide
     return stream
 
 
-def read_packets(container: av.container.InputContainer, stream: av.video.stream.VideoStream) -> PacketTable:
-    """Reads all packets of a container without decoding them."""
+def read_packets(
+    container: av.container.InputContainer, stream: av.video.stream.VideoStream, alive: Callable[[], None]
+) -> PacketTable:
+    """Reads all packets of a container without decoding them; calls `alive` for each."""
     pts: list[int | None] = []
     dts: list[int | None] = []
     num_hidden, end, broke_off, last = 0, Fraction(0), "", (-1, 0)
     try:
         for packet in container.demux():
+            alive()
             if packet.pts is not None and packet.size:
                 end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base)
             if packet.stream_index != stream.index or not packet.size:

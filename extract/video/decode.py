@@ -5,7 +5,7 @@ any doubt sends the video back. Damage below `min_decodable` fails the clip; a s
 """
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from cache.errors import FailureCode, VideoError
 from extract.video import decord_reader, pyav_reader
-from extract.video.probe import MIN_DECODABLE, VideoInfo
+from extract.video.probe import MIN_DECODABLE, VideoInfo, unheard
 from extract.video.sampling import frames_on_screen, uniform_instants
 
 logger = logging.getLogger(__name__)
@@ -99,6 +99,7 @@ def decode_clips(
     requests: Sequence[npt.NDArray[np.float64]],
     *,
     min_decodable: float = MIN_DECODABLE,
+    alive: Callable[[], None] = unheard,
 ) -> Iterator[tuple[int, DecodedClip | VideoError]]:
     """Several clips of one video; sequential decoding reads it once.
 
@@ -107,6 +108,7 @@ def decode_clips(
         info: what `probe` said about it.
         requests: per clip (F,) ascending instants.
         min_decodable: smallest share of undamaged frames in a clip's span.
+        alive: called for every frame that is decoded sequentially.
 
     Yields:
         The position of each request with its clip, or with the error of that clip; in the order they become ready.
@@ -121,7 +123,7 @@ def decode_clips(
         except decord_reader.Doubt as doubt:
             logger.info("%s: decoding sequentially, because %s", path.name, doubt)
     if remaining:
-        yield from _sequential(path, info, remaining, min_decodable)
+        yield from _sequential(path, info, remaining, min_decodable, alive)
 
 
 def _from_decord(path: Path, info: VideoInfo, instants: npt.NDArray[np.float64]) -> DecodedClip:
@@ -139,12 +141,16 @@ def _from_decord(path: Path, info: VideoInfo, instants: npt.NDArray[np.float64])
 
 
 def _sequential(
-    path: Path, info: VideoInfo, requests: dict[int, npt.NDArray[np.float64]], min_decodable: float
+    path: Path,
+    info: VideoInfo,
+    requests: dict[int, npt.NDArray[np.float64]],
+    min_decodable: float,
+    alive: Callable[[], None],
 ) -> Iterator[tuple[int, DecodedClip | VideoError]]:
     positions = list(requests)
     delivered: set[int] = set()
     try:
-        for order, reading in pyav_reader.read(path, info, list(requests.values())):
+        for order, reading in pyav_reader.read(path, info, list(requests.values()), alive):
             delivered.add(positions[order])
             yield positions[order], _from_reading(info, reading, min_decodable)
     except VideoError as error:

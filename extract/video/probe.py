@@ -9,6 +9,7 @@ import errno
 import hashlib
 import os
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -40,7 +41,7 @@ class VideoInfo:
     duration_seconds: float
     """From the first frame to the end of the last one that can be read."""
     nominal_num_frames: int
-    """What the header promises."""
+    """What the header promises, by its count or, without one, by its length."""
     num_frames: int
     """Packets that hold a displayed frame."""
     num_video_streams: int
@@ -57,13 +58,24 @@ class VideoInfo:
     times or the rate."""
 
 
-def probe(path: Path, *, max_pixels: int = MAX_PIXELS, min_decodable: float = MIN_DECODABLE) -> VideoInfo:
+def unheard() -> None:
+    """Stands for the listener to signs of life where there is none."""
+
+
+def probe(
+    path: Path,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    min_decodable: float = MIN_DECODABLE,
+    alive: Callable[[], None] = unheard,
+) -> VideoInfo:
     """Classifies a video file.
 
     Args:
         path: the file.
         max_pixels: largest frame, height x width.
-        min_decodable: smallest share of the promised frames that must be there.
+        min_decodable: smallest share of the promised frames, or of the promised time, that must be there.
+        alive: called for every packet that is read.
 
     Raises:
         VideoError: with one code per cause.
@@ -74,11 +86,11 @@ def probe(path: Path, *, max_pixels: int = MAX_PIXELS, min_decodable: float = MI
         if stream.codec_context.width * stream.codec_context.height > max_pixels:
             size = f"{stream.codec_context.width} x {stream.codec_context.height}"
             raise VideoError(FailureCode.TOO_LARGE, f"frames of {size} exceed max_pixels = {max_pixels}")
-        table = containers.read_packets(container, stream)
+        table = containers.read_packets(container, stream, alive)
         header = containers.header_seconds(stream)
         whole = float(container.duration) / av.time_base if container.duration else None
-        info = _describe(container, stream, table, header, _first_frame(path))
-    _check_complete(info, table, header, whole, min_decodable)
+        info = _describe(container, stream, table, _Promise(header, whole), _first_frame(path))
+    _check_complete(info, table, min_decodable)
     return info
 
 
@@ -108,13 +120,20 @@ def check_file(path: Path) -> None:
 
 
 def source_identity(path: Path) -> tuple[int, str]:
-    """Size in bytes, and the sha256 of that size with the first and last MiB: it survives copying, unlike a date."""
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        digest = hashlib.sha256(str(size).encode() + b"\0")
-        digest.update(file.read(_MEBIBYTE))
-        file.seek(max(0, size - _MEBIBYTE))
-        digest.update(file.read(_MEBIBYTE))
+    """Size in bytes, and the sha256 of that size with the first and last MiB: it survives copying, unlike a date.
+
+    Raises:
+        VideoError: the disk refuses to read the file.
+    """
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            digest = hashlib.sha256(str(size).encode() + b"\0")
+            digest.update(file.read(_MEBIBYTE))
+            file.seek(max(0, size - _MEBIBYTE))
+            digest.update(file.read(_MEBIBYTE))
+    except OSError as error:
+        raise VideoError(FailureCode.CORRUPT, f"cannot be read ({error})") from error
     return size, digest.hexdigest()
 
 
@@ -139,7 +158,7 @@ def _describe(
     container: av.container.InputContainer,
     stream: av.video.stream.VideoStream,
     table: containers.PacketTable,
-    header: float | None,
+    promise: "_Promise",
     frame: av.VideoFrame,
 ) -> VideoInfo:
     tick = containers.ticks_to_seconds(stream)
@@ -148,6 +167,7 @@ def _describe(
     upright = rotation % 180 == 0
     seconds = _frame_seconds(table, tick, rate)
     last = float(table.last_duration * tick) if table.has_pts else 0.0
+    duration = float(seconds[-1]) + (last or float(1 / rate)) if len(seconds) else 0.0
     return VideoInfo(
         container=container.format.name,
         codec=stream.codec_context.codec.canonical_name,
@@ -156,8 +176,8 @@ def _describe(
         width=frame.width if upright else frame.height,
         rotation=rotation,
         average_fps=float(rate),
-        duration_seconds=float(seconds[-1]) + (last or float(1 / rate)) if len(seconds) else 0.0,
-        nominal_num_frames=stream.frames or round((header or 0.0) * float(rate)) or table.num_packets,
+        duration_seconds=duration,
+        nominal_num_frames=stream.frames or _nominal_from_time(table, duration, float(tick), promise),
         num_frames=table.num_packets,
         num_video_streams=len(container.streams.video),
         has_b_frames=bool(stream.codec_context.has_b_frames),
@@ -183,21 +203,38 @@ def _is_variable(ticks: npt.NDArray[np.int64]) -> bool:
     return bool(len(steps) and steps.max() - steps.min() > max(1.0, 0.1 * float(np.median(steps))))
 
 
-def _check_complete(
-    info: VideoInfo,
-    table: containers.PacketTable,
-    header: float | None,
-    whole: float | None,
-    min_decodable: float,
-) -> None:
+@dataclass(frozen=True)
+class _Promise:
+    """Seconds that the header states, of the video stream and of the whole file."""
+
+    video: float | None
+    file: float | None
+
+
+def _nominal_from_time(table: containers.PacketTable, duration: float, tick: float, promise: _Promise) -> int:
+    """Frames that a container without a stored count promises: those that are there, and what fits into missing time.
+
+    By time, because a rate times a length is no number of frames where the rate varies.
+    """
+    present = table.num_packets + table.num_hidden
+    total = promise.file if promise.video is None else promise.video
+    if not total or not duration:
+        return present
+    start = float(table.ticks[0]) * tick if len(table.ticks) else 0.0
+    shown = duration if promise.video is not None else max(duration, table.end_seconds - start)
+    total -= start if start < total else 0.0  # most clocks begin at 0 and not with the first frame
+    last_step = float(table.ticks[-1] - table.ticks[-2]) * tick if len(table.ticks) > 1 else 0.0
+    is_whole = total - shown <= last_step  # how long the last frame stays is often not stored
+    return present if is_whole else table.num_hidden + round(table.num_packets * total / shown)
+
+
+def _check_complete(info: VideoInfo, table: containers.PacketTable, min_decodable: float) -> None:
     if info.num_frames == 0:
         raise VideoError(FailureCode.TRUNCATED, "the header is there, the frames are not")
-    shares = [info.num_frames / max(1, info.nominal_num_frames - table.num_hidden)]
-    if header is None and whole is not None:
-        shares.append(table.end_seconds / whole)
-    if min(shares) < min_decodable:
+    share = info.num_frames / max(1, info.nominal_num_frames - table.num_hidden)
+    if share < min_decodable:
         raise VideoError(
             FailureCode.TRUNCATED,
-            f"only {min(shares):.0%} of the promised {info.nominal_num_frames} frames are there "
+            f"only {share:.0%} of the promised {info.nominal_num_frames} frames are there "
             f"(min_decodable = {min_decodable:g}){': ' if table.broke_off else ''}{table.broke_off}",
         )

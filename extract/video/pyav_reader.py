@@ -5,7 +5,7 @@ counted frame by frame (all frames from a refused packet to the next key frame),
 rest of a long video.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -74,10 +74,10 @@ class _TimedFrame:
 class _FrameStream:
     """Displayed frames in order, each with its time; `num_seen` and `num_damaged` count what was met so far."""
 
-    def __init__(self, path: Path, info: VideoInfo, seek_to: float) -> None:
+    def __init__(self, path: Path, info: VideoInfo, seek_to: float, alive: Callable[[], None]) -> None:
         self.num_seen = 0
         self.num_damaged = 0
-        self._path, self._info, self._seek_to = path, info, seek_to
+        self._path, self._info, self._seek_to, self._alive = path, info, seek_to, alive
         self._start: int | None = None if info.has_missing_pts else info.start_pts
 
     def __iter__(self) -> Iterator[_TimedFrame]:
@@ -111,6 +111,7 @@ class _FrameStream:
     ) -> Iterator[av.VideoFrame]:
         is_broken = False  # since a refused packet; what is predicted from it is wrong until the next key frame
         for packet in _packets(container, stream):
+            self._alive()
             try:
                 frames = stream.codec_context.decode(packet)
             except av.error.EOFError:
@@ -127,13 +128,16 @@ class _FrameStream:
                 yield frame
 
 
-def read(path: Path, info: VideoInfo, requests: Sequence[npt.NDArray[np.float64]]) -> Iterator[tuple[int, Reading]]:
+def read(
+    path: Path, info: VideoInfo, requests: Sequence[npt.NDArray[np.float64]], alive: Callable[[], None]
+) -> Iterator[tuple[int, Reading]]:
     """Decodes the frames of several clips in one pass.
 
     Args:
         path: the video.
         info: what `probe` said about it.
         requests: per clip (F,) ascending instants in seconds since the first displayed frame.
+        alive: called for every packet that is decoded.
 
     Yields:
         The position of a request and its frames, as soon as its last instant is served.
@@ -143,11 +147,11 @@ def read(path: Path, info: VideoInfo, requests: Sequence[npt.NDArray[np.float64]
     """
     earliest = min(float(instants[0]) for instants in requests)
     can_seek = info.container in _SEEKABLE and not (info.has_missing_pts or info.has_edit_list)
-    stream = _FrameStream(path, info, earliest if can_seek else 0.0)
+    stream = _FrameStream(path, info, earliest if can_seek else 0.0, alive)
     frames = iter(stream)
     first = next(frames, None)
     if can_seek and (first is None or first.seconds > earliest):  # the seek overshot
-        stream = _FrameStream(path, info, 0.0)
+        stream = _FrameStream(path, info, 0.0, alive)
         frames = iter(stream)
         first = next(frames, None)
     if first is None:

@@ -74,8 +74,8 @@ class Summary:
         return (
             f"This is an illustration: one world, one set of tiny frozen models, {heads} of the trained heads, "
             f"{self.world.num_train} training videos and {self.world.num_test} videos per test split. Intervals are of "
-            f"{LEVEL_TEXT} and resample the test videos; they do not cover other worlds, other frozen models or other seeds of "
-            f"the heads, and are not adjusted for the number of comparisons.{beside_sentence(self._intervals)}"
+            f"{LEVEL_TEXT} and resample the test videos; they do not cover other worlds, other frozen models or other "
+            f"seeds of the heads, and are not adjusted for the number of comparisons.{beside_sentence(self._intervals)}"
         )
 
     @property

@@ -99,6 +99,8 @@ def test_a_run_is_created_updated_and_opened(tmp_path: Path) -> None:
     again = Run.open(tmp_path / "run")
     assert again.info == replace(run_info(), status="finished")
     assert again.config == {"epochs": 3}
+    again.replace_config({"epochs": 4})
+    assert again.config == Run.open(tmp_path / "run").config == {"epochs": 4}
     assert again.splits == ("test",)
     with pytest.raises(CacheError, match="--split validation"):
         again.predictions("validation")
@@ -113,6 +115,10 @@ def test_of_an_epoch_run_twice_the_last_row_counts_and_half_a_line_is_ignored(tm
     with run.metrics_path.open("a") as file:
         file.write('{"epoch": 2, "lo')
     assert [row["loss"] for row in run.metrics()] == [3.0, 1.5]
+    for epoch, loss in ((2, 1.0), (3, 0.5)):
+        run.append_metrics({"epoch": epoch, "loss": loss})
+    assert [row["loss"] for row in run.metrics()] == [3.0, 1.5, 1.0, 0.5]
+    assert "\n\n" not in run.metrics_path.read_text()
 
 
 def test_a_folder_that_is_no_run_says_what_to_run(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 from evaluate import figures
@@ -142,14 +143,15 @@ def test_figures_are_well_formed_follow_the_page_colour_and_repeat_byte_for_byte
 
 
 def test_an_interval_is_drawn_as_it_is_even_beside_its_estimate_and_not_at_all_where_there_is_none() -> None:
-    def places(point: Point) -> list[tuple[float, ...]]:
+    def places(point: Point) -> list[list[float]]:
         axes = Figure().add_subplot()
         figures._dots(axes, [(0.0, point)], "run", 0)
-        bars = [tuple(map(float, part[:, 0])) for lines in axes.collections for part in lines.get_segments()]
-        return [tuple(map(float, axes.lines[0].get_xdata())), *bars]
+        bars = [bar for bar in axes.collections if isinstance(bar, LineCollection)]
+        dots = np.asarray(axes.lines[0].get_xdata())
+        return [dots.tolist(), *(np.asarray(ends)[:, 0].tolist() for bar in bars for ends in bar.get_segments())]
 
-    assert places(Point(value=22.0, interval=(20.0, 21.0))) == [(22.0,), (20.0, 21.0)]
-    assert places(Point(value=100.0)) == [(100.0,)]
+    assert places(Point(value=22.0, interval=(20.0, 21.0))) == [[22.0], [20.0, 21.0]]
+    assert places(Point(value=100.0)) == [[100.0]]
 
 
 def test_figures_leave_matplotlib_as_it_was() -> None:

@@ -15,7 +15,7 @@ from tests.evaluate import toy_runs
 
 
 def test_the_basic_interval_covers_the_truth_where_the_percentile_interval_does_not() -> None:
-    # A weak model (mAP around .5) and many positives: with few, mAP itself is too high and no interval covers the truth.
+    # A weak model (mAP around .5) and many positives: with few, mAP itself is too high, and both intervals fail.
     truth = metrics.evaluate(toy_runs.predictions(kind="multi", n=40_000, seed=1, skill=0.7))["map_macro"]
     held = plain = 0
     for world in range(80):

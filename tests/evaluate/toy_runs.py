@@ -83,7 +83,8 @@ def run(
         status="finished",
     )
     cmdcl = {"tci": True, "vci": True, "temporal_control": False} | dict(switches or {})
-    created = Run.create(folder, info, {"train": {"seed": seed, "variant": variant, "cmdcl": cmdcl}})
+    training = {"seed": seed, "variant": variant, "learning_rate": 0.001, "cmdcl": cmdcl}
+    created = Run.create(folder, info, {"train": training})
     for epoch in range(10):
         headline = "acc1" if kind == "single" else "map_macro"
         created.append_metrics(

@@ -3,14 +3,14 @@
 import ctypes
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from extract.decode_process import Prepared, PrepareSettings, VideoJob, prepare_video
+from extract.decode_process import Prepared, PrepareSettings, VideoJob
 
 
-def quick(job: VideoJob, _settings: PrepareSettings) -> Iterator[Prepared]:
+def quick(job: VideoJob, _settings: PrepareSettings, _alive: Callable[[], None]) -> Iterator[Prepared]:
     """Pixels that name the clip, without a file."""
     for span in job.spans:
         number = int(span.clip_id.split("-")[-1])
@@ -18,11 +18,11 @@ def quick(job: VideoJob, _settings: PrepareSettings) -> Iterator[Prepared]:
         yield Prepared(clip_id=span.clip_id, pixels=pixels, image_of_instant=np.array([0, 1]))
 
 
-def stuck_by_name(job: VideoJob, settings: PrepareSettings) -> Iterator[Prepared]:
+def stuck_by_name(job: VideoJob, settings: PrepareSettings, alive: Callable[[], None]) -> Iterator[Prepared]:
     """Does what the file's name says."""
     name = job.path.name
     if name.startswith("second-clip"):
-        yield next(quick(job, settings))
+        yield next(quick(job, settings, alive))
     if "sleep" in name:
         time.sleep(600)
     if "hold" in name:
@@ -31,10 +31,8 @@ def stuck_by_name(job: VideoJob, settings: PrepareSettings) -> Iterator[Prepared
         os._exit(7)
     if "memory" in name:
         raise MemoryError("frame 3")
-    yield from quick(job, settings)
-
-
-def slow(job: VideoJob, settings: PrepareSettings) -> Iterator[Prepared]:
-    """The real thing, with time to be killed in."""
-    time.sleep(0.3)
-    yield from prepare_video(job, settings)
+    if "long" in name:
+        for _ in range(30):
+            time.sleep(0.1)
+            alive()
+    yield from quick(job, settings, alive)

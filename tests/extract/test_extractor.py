@@ -20,6 +20,7 @@ from extract.config import ExtractConfig, ImageEncoderConfig, PoseConfig
 from extract.estimate import plan
 from extract.extractor import extract
 from extract.image_encoder import ImageEncoder
+from extract.pose.estimator import PoseEstimator
 from extract.resizing import preprocess
 from extract.video.decode import decode, instants_of_span
 from extract.video.probe import probe
@@ -99,13 +100,22 @@ def test_a_short_video_repeats_rows_and_says_so(cache: Path) -> None:
     assert not np.array_equal(rows[0], rows[2])
 
 
-def test_joints_of_the_whole_frame_lie_in_it(cache: Path) -> None:
+def test_joints_of_the_whole_frame_equal_the_estimator_run_alone(cache: Path, folder: Path, dataset: Dataset) -> None:
     store = FeatureStore.open(cache)
     joints = store.joints["01-plain"]
     provenance = store.joints.provenance("01-plain")
     assert (provenance.height, provenance.width) == (128, 96)
-    np.testing.assert_array_equal(joints.box, np.tile([0, 0, 96, 128], (NUM_FRAMES, 1)))
-    assert joints.xy.shape == (NUM_FRAMES, 17, 2)
+    box = np.tile(np.array([0, 0, 96, 128], np.float32), (NUM_FRAMES, 1))
+    np.testing.assert_array_equal(joints.box, box)
+    path = dataset.video_path(dataset.clip("01-plain"))
+    info = probe(path)
+    frames = decode(path, info, instants_of_span(info, None, None, NUM_FRAMES)).frames
+    xy, score = PoseEstimator.load(make_config(folder).pose, torch.device("cpu")).estimate(frames, box)
+    np.testing.assert_allclose(joints.xy, xy, atol=0.1)
+    np.testing.assert_allclose(joints.score, score, atol=1e-4)
+    found = joints.xy[joints.score > 0]
+    assert (np.abs(found - [48, 64]) <= 80).all()  # the crop: the frame made square, and a quarter more
+    assert np.ptp(found, axis=0).min() > 16  # random weights: spread, not all in one place
 
 
 def test_the_text_of_every_task_is_there(cache: Path) -> None:
@@ -167,7 +177,7 @@ def test_a_lost_stream_and_a_lost_shard_are_made_again_and_nothing_else_is_touch
     shutil.copytree(cache, target)
     shutil.rmtree(target / "visual_prompts")
     (target / "frames" / "shard-00001.json").unlink()
-    kept = {path: path.stat().st_mtime_ns for path in target.rglob("*.h5") if path.name != "shard-00001.h5"}
+    kept = {path: path.stat().st_mtime_ns for path in target.rglob("*.h5") if not path.name.startswith("shard-00001")}
     summary = extract(dataset, target, make_config(folder, "frames", "visual_prompts"))
     assert summary.num_clips_decoded == len(dataset.clips)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept

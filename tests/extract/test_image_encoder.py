@@ -105,11 +105,11 @@ def test_bf16_is_close_and_is_part_of_the_fingerprint(tmp_path: Path) -> None:
 
 
 def test_the_fingerprint_holds_the_seed_of_random_weights_only(tmp_path: Path) -> None:
-    model, preprocessing = image_encoder_fingerprint(tiny_clip(tmp_path, seed=5))
+    model, preprocessing, _ = image_encoder_fingerprint(tiny_clip(tmp_path, seed=5))
     assert (model["weights"], model["weights_name"], model["seed"]) == ("none", "none", 5)
     assert preprocessing["image_size"] == 32
     torch.save(open_clip_model.build(tiny_clip(tmp_path), CPU).state_dict(), tmp_path / "tiny.pt")
-    model, _ = image_encoder_fingerprint(tiny_clip(tmp_path, pretrained=str(tmp_path / "tiny.pt")))
+    model, _, _ = image_encoder_fingerprint(tiny_clip(tmp_path, pretrained=str(tmp_path / "tiny.pt")))
     assert len(model["weights"]) == 64
     assert "seed" not in model
 

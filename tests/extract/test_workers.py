@@ -59,6 +59,10 @@ def test_a_stuck_decoder_is_killed_and_the_rest_goes_on(how: str) -> None:
     assert time.monotonic() - started < 30
 
 
+def test_a_long_video_that_gives_signs_of_life_is_no_stuck_decoder() -> None:
+    assert outcomes([job(0, "long.mp4"), job(1)], settings(timeout=1.0)) == {"clip-0": "ok", "clip-1": "ok"}
+
+
 def test_clips_finished_before_the_decoder_died_are_kept() -> None:
     found = outcomes([job(0, "second-clip-die.mp4", num_clips=3), job(5)], settings())
     died = FailureCode.DECODER_DIED

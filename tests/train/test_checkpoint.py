@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cache import atomic
-from cache.errors import CacheError, CorruptShard
+from cache.errors import CacheError, ConfigError, CorruptShard
 from train import checkpoint
 from train.checkpoint import Position
 from train.config import OptimizerConfig
@@ -120,6 +120,19 @@ def test_a_damaged_or_absent_file_is_noticed(tmp_path: Path, ending: str) -> Non
     path.unlink()
     with pytest.raises(CorruptShard, match="absent"):
         epochs_of(tmp_path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path, value: float) -> None:
+    save(tmp_path, 1)
+    model = model_filled_with(2.0)
+    with torch.no_grad():
+        model.get_parameter("bias")[1] = value
+    for kind in ("last", "best"):
+        with pytest.raises(ConfigError, match=r"first in bias: training diverged.*learning_rate"):
+            checkpoint.save(tmp_path, kind, Position(epoch=2), model, None)
+    assert epochs_of(tmp_path) == (1, 1.0, 1.0)
+    assert checkpoint.read_position(tmp_path, "best") is None
 
 
 def test_weights_of_another_model_are_refused(tmp_path: Path) -> None:

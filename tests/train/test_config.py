@@ -45,6 +45,18 @@ def test_differences_name_the_key_and_both_values() -> None:
     assert differences(to_json(old), to_json(old)) == []
 
 
+def test_settings_of_memory_and_time_are_no_difference() -> None:
+    config = tiny_config()
+    cheaper = replace(
+        config,
+        accumulate=3,
+        checkpoint_minutes=1.0,
+        video_encoder=replace(config.video_encoder, gradient_checkpointing=True),
+        cmdcl=replace(config.cmdcl, class_chunk=1),
+    )
+    assert differences(to_json(config), to_json(cheaper)) == []
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -12,6 +12,8 @@ from train.sampling import batches, clip_generator, epoch_order, num_batches, se
         (9, 3, [1, 4, 7]),
         (64, 1, [32]),
         (10, 4, [1, 3, 6, 8]),
+        (10, 9, [0, 1, 2, 3, 4, 5, 6, 7, 9]),
+        (16, 12, [0, 1, 3, 4, 5, 7, 8, 9, 11, 12, 13, 15]),
     ],
 )
 def test_centres_are_those_counted_by_hand(num_cached: int, num_frames: int, expected: list[int]) -> None:
@@ -26,9 +28,10 @@ def test_draws_reach_every_instant_of_their_own_segment_and_no_other(num_cached:
     assert [instant for segment in reached for instant in segment] == list(range(num_cached))
 
 
-def test_centres_lie_in_the_segments_that_draws_come_from() -> None:
-    draws = np.array([segment_draws(10, 4, clip_generator(1, epoch, 3)) for epoch in range(200)])
-    centres = segment_centres(10, 4)
+@pytest.mark.parametrize(("num_cached", "num_frames"), [(10, 4), (64, 48), (16, 12), (10, 9), (64, 10)])
+def test_centres_lie_in_the_segments_that_draws_come_from(num_cached: int, num_frames: int) -> None:
+    draws = np.array([segment_draws(num_cached, num_frames, clip_generator(1, epoch, 3)) for epoch in range(200)])
+    centres = segment_centres(num_cached, num_frames)
     assert (draws.min(axis=0) <= centres).all()
     assert (centres <= draws.max(axis=0)).all()
 

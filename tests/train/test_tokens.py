@@ -1,4 +1,7 @@
+import errno
+import os
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -8,14 +11,15 @@ import numpy as np
 import pytest
 import torch
 
-from cache.errors import CacheError
+from cache.errors import CacheError, ConfigError
 from cache.fingerprint import Fingerprint
 from cache.manifest import Dataset
 from cache.plan import Plan
 from cache.shard import read_sidecar, write_shard
 from cache.weights_file import WeightsFile
-from tests.toys import toy_dataset, toy_fingerprint, visual_prompt_rows
-from tests.train.runs import add_frames, tiny_config, write_toys
+from tests import toys
+from tests.toys import PROVENANCE, toy_dataset, toy_fingerprint, visual_prompt_rows
+from tests.train.runs import add_frames, picture_rows, tiny_config, write_toys
 from train import tokens
 from train.config import TrainConfig
 from train.encoders.timesformer import pool_frames
@@ -81,7 +85,7 @@ def test_a_grown_dataset_adds_tokens_of_the_new_clips_only(folder: Path) -> None
     plan = Plan.ensure(folder / "cache", [clip.id for clip in grown.clips], 5)
     for number in range(3, len(plan.shards)):
         rows = [visual_prompt_rows(clip_id) for clip_id in plan.shards[number]]
-        mark = toy_fingerprint("visual_prompts")
+        mark = toy_fingerprint("visual_prompts", name=toys.ENCODER)
         write_shard(folder / "cache" / "visual_prompts", number, "visual_prompts", rows, fingerprint=mark)
     add_frames(folder / "cache")
     assert len(open_experiment(folder, config, grown).sources(CPU, progress=False)["train"].clip_set) == 12
@@ -100,6 +104,94 @@ def test_tokens_serve_after_the_frames_were_dropped(folder: Path, monkeypatch: p
     assert before.frame_tokens is not None
     assert after.frame_tokens is not None
     assert torch.equal(before.frame_tokens, after.frame_tokens)
+
+
+def live_tokens(folder: Path) -> torch.Tensor:
+    """What the encoder gives for the frames that are in the cache now."""
+    live = tiny_config()
+    batch = next(open_experiment(folder, live).sources(CPU, progress=False)["test"].batches([np.arange(4)], None))
+    assert batch.frames is not None
+    with torch.inference_mode():
+        frames = normalise(batch.frames, live.video_encoder.mean, live.video_encoder.std)
+        return pool_frames(build_encoder(live, RANDOM).eval()(frames), 4)
+
+
+def frozen_tokens(folder: Path, token_root: Path | None = None) -> torch.Tensor:
+    """What a run would train on."""
+    dataset = Dataset.read(folder / "dataset")
+    experiment = Experiment.open(
+        dataset, folder / "cache", tiny_config(frozen=True), splits=("train", "test"), token_root=token_root
+    )
+    batch = next(experiment.sources(CPU, progress=False)["test"].batches([np.arange(4)], None))
+    assert batch.frame_tokens is not None
+    return batch.frame_tokens
+
+
+def redraw_frames(folder: Path, shards: Sequence[int] = (0, 1, 2), *, video: str = PROVENANCE.source_sha256) -> None:
+    """Other JPEGs for the clips of some shards, under the same settings."""
+    stream = folder / "cache" / "frames"
+    for number in shards:
+        rows = [
+            replace(picture_rows(clip_id[::-1]), clip_id=clip_id, provenance=replace(PROVENANCE, source_sha256=video))
+            for clip_id in Plan.load(folder / "cache").shards[number]
+        ]
+        write_shard(stream, number, "frames", rows, fingerprint=toy_fingerprint("frames"))
+
+
+def test_tokens_of_frames_that_were_extracted_again_are_computed_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = frozen_tokens(folder)
+    redraw_frames(folder)
+    after = frozen_tokens(folder)
+    assert not torch.allclose(after, before, atol=1e-2)
+    torch.testing.assert_close(after, live_tokens(folder), atol=1e-5, rtol=1e-5)
+    forbid_encoder(monkeypatch)
+    assert torch.equal(frozen_tokens(folder), after)
+
+
+def test_only_the_clips_whose_frames_changed_are_computed_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frozen_tokens(folder)
+    computed: list[list[str]] = []
+    plain = tokens._compute
+
+    def recording(*arguments: Any) -> None:  # noqa: ANN401
+        computed.append(list(arguments[2]))
+        plain(*arguments)
+
+    monkeypatch.setattr(tokens, "_compute", recording)
+    redraw_frames(folder, [1])
+    torch.testing.assert_close(frozen_tokens(folder), live_tokens(folder), atol=1e-5, rtol=1e-5)
+    assert computed == [list(Plan.load(folder / "cache").shards[1])]
+
+
+def test_two_worlds_may_share_a_token_folder(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        write_toys(tmp_path / name)
+    redraw_frames(tmp_path / "second")
+    for name in ("first", "second", "first"):
+        found = frozen_tokens(tmp_path / name, tmp_path / "tokens")
+        torch.testing.assert_close(found, live_tokens(tmp_path / name), atol=1e-5, rtol=1e-5)
+
+
+def test_without_frames_tokens_of_another_video_are_refused(folder: Path) -> None:
+    redraw_frames(folder, video="cd" * 32)
+    frozen_tokens(folder)
+    (folder / "cache" / "frames").rename(folder / "dropped")
+    with pytest.raises(CacheError, match="no stream 'frames'"):
+        frozen_tokens(folder)
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EROFS])
+def test_a_read_only_cache_says_where_tokens_may_go(folder: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tokens, "locked", refuse)
+        with pytest.raises(ConfigError, match="--token-cache"):
+            frozen_tokens(folder)
+    frozen_tokens(folder, folder / "elsewhere")
 
 
 def test_without_frames_and_tokens_the_error_names_the_stream(folder: Path) -> None:

@@ -83,6 +83,11 @@ def test_a_clip_with_nobody_at_all_is_no_error(tmp_path: Path) -> None:
         "{",
         '{"boxes": []}',
         '{"clip": "one", "boxes": [[1, 2, 3]]}',
+        '{"clip": "one", "boxes": [[0, 0, 9, 9], [0, 0, 9, 9], [0, 0, 9, 9], [0, 0, 9, 9], [0, 0, 9, 9]]}',
+        '{"clip": "one", "boxes": [[1, 2, 30, 40, 1.0, 7]]}',
+        '{"clip": "one", "boxes": [[1, 2, 30, 40, "1.0"]]}',
+        '{"clip": "one", "boxes": [[1, 2, 30, 40, true]]}',
+        '{"clip": "one", "boxes": [7]}',
         '{"clip": "one", "boxes": [[30, 2, 3, 40, 1.0]]}',
         '{"clip": "one", "boxes": [[1, 2, 30, 40, 0.0]]}',
         '{"clip": "one", "boxes": [[1, 2, 30, NaN, 1.0]]}',
@@ -94,6 +99,12 @@ def test_a_clip_with_nobody_at_all_is_no_error(tmp_path: Path) -> None:
 def test_a_malformed_line_is_named(line: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="line 2"):
         from_file(tmp_path / "boxes.jsonl", [{"clip": "zero", "boxes": []}, line], [0])
+
+
+def test_several_people_in_one_frame_are_refused_and_not_given_to_the_next_frames(tmp_path: Path) -> None:
+    people = [[10, 10, 50, 90, 0.9], [100, 10, 150, 90, 0.8]]
+    with pytest.raises(ConfigError, match=r"one person who is followed; not \[\[10, 10"):
+        from_file(tmp_path / "boxes.jsonl", [{"clip": "one", "boxes": [people] * 4}], [0, 1, 2, 3])
 
 
 def test_a_clip_listed_twice_is_refused(tmp_path: Path) -> None:

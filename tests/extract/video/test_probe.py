@@ -117,6 +117,33 @@ def test_a_variable_rate_is_noticed_and_every_time_is_kept(tmp_path: Path) -> No
     np.testing.assert_allclose(info.frame_seconds, np.array(times) / 1000, atol=1e-3)
 
 
+VARYING = {
+    "slower at the end": [33 * index if index < 40 else 1320 + 200 * (index - 40) for index in range(60)],
+    "a slide show at the end": [33 * index if index < 40 else 1320 + 1000 * (index - 40) for index in range(60)],
+    "two slides": [0, 5000],
+    "late": [5000 + (40 * index if index < 20 else 800 + 100 * (index - 20)) for index in range(40)],
+}
+
+
+@pytest.mark.parametrize("times", VARYING.values(), ids=VARYING.keys())
+@pytest.mark.parametrize(("name", "codec"), [("v.mkv", "libx264"), ("v.webm", "libvpx-vp9"), ("v.ts", "libx264")])
+def test_a_variable_rate_is_not_truncated_where_no_count_is_stored(
+    tmp_path: Path, name: str, codec: str, times: list[int]
+) -> None:
+    path = make_video(tmp_path / name, codec=codec, times_ms=times, num_frames=len(times))
+    info = probe(path, min_decodable=1.0)
+    assert info.num_frames == info.nominal_num_frames == len(times)
+    np.testing.assert_allclose(info.frame_seconds, (np.array(times) - times[0]) / 1000, atol=2e-3)
+
+
+@pytest.mark.parametrize("kind", ["slower at the end", "late"])
+@pytest.mark.parametrize(("name", "codec"), [("v.mkv", "libx264"), ("v.webm", "libvpx-vp9"), ("v.flv", "libx264")])
+def test_half_a_video_of_variable_rate_is_truncated(tmp_path: Path, name: str, codec: str, kind: str) -> None:
+    path = make_video(tmp_path / name, codec=codec, times_ms=VARYING[kind], num_frames=len(VARYING[kind]))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert code_of(path) == FailureCode.TRUNCATED
+
+
 def test_rounded_times_of_a_constant_rate_are_not_a_variable_rate(tmp_path: Path) -> None:
     assert not probe(make_video(tmp_path / "plain.mkv", rate=30)).is_variable_rate
 

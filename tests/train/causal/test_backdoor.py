@@ -37,7 +37,7 @@ def test_scores_are_a_distribution_over_frames(text: Tensor, prompts: Tensor) ->
 
 
 def test_scores_equal_cosines_computed_one_by_one(text: Tensor, prompts: Tensor) -> None:
-    scores = bias_scores(2 * text, 3 * prompts, 0.1)
+    scores = bias_scores(2 * text, prompts, 0.1)
     expected = torch.tensor([F.cosine_similarity(text[2], frame, dim=0) for frame in prompts[1]])
     torch.testing.assert_close(scores[1, 2], (expected / 0.1).softmax(dim=0))
 

@@ -104,6 +104,12 @@ def test_gradient_checkpointing_changes_no_gradient() -> None:
     torch.testing.assert_close(first_gradient(dataclasses.replace(config, gradient_checkpointing=True)), expected)
 
 
+def test_drop_path_grows_linearly_from_none_in_the_first_block() -> None:
+    model = TimeSformer(dataclasses.replace(SMALL, depth=5, drop_path=0.1))
+    found = [block.get_submodule("drop_path").probability for block in model.blocks]
+    assert found == pytest.approx([0.0, 0.025, 0.05, 0.075, 0.1])
+
+
 def test_the_head_reads_the_class_token() -> None:
     torch.manual_seed(0)
     model = TimeSformer(SMALL, num_classes=5).eval()

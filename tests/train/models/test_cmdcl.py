@@ -150,7 +150,6 @@ def test_gradients_reach_the_text_the_video_encoder_and_every_head(kind: str, pr
     task_loss(kind, logits, targets).backward()  # type: ignore[arg-type]
     still = {name for name, p in model.named_parameters() if p.grad is None or p.grad.abs().max() == 0}
     assert still == set()
-    assert prompts.grad is None
 
 
 def test_the_first_step_moves_the_approximators_in_their_last_layer_only(prompts: Tensor, tokens: Tensor) -> None:
@@ -241,7 +240,6 @@ def test_a_video_encoder_of_another_length_is_refused() -> None:
         ({"tau_t": 0.0}, "tau_t is 0.0: a temperature must be positive"),
         ({"sta_layers": -1}, "sta_layers is -1"),
         ({"dropout": 1.0}, "dropout is 1.0"),
-        ({"tci_b": "dictionary"}, "tci_b is 'dictionary'"),
         ({"class_chunk": 0}, "class_chunk is 0"),
     ],
 )

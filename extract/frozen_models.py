@@ -1,0 +1,69 @@
+"""The frozen models that the work at hand needs, on one device; each is loaded once, when it is first asked for."""
+
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from cache.errors import ConfigError
+from extract.config import ExtractConfig
+from extract.products import VisualPrompts
+
+if TYPE_CHECKING:
+    import torch
+
+    from extract.pose.estimator import PoseEstimator
+
+
+class FrozenModels:
+    """Image encoder and pose estimator of one configuration."""
+
+    def __init__(self, config: ExtractConfig, device: str) -> None:
+        self._config, self._device_name = config, device
+
+    @cached_property
+    def device(self) -> "torch.device":
+        """Where models run.
+
+        Raises:
+            ConfigError: torch does not have it.
+        """
+        import torch
+
+        name = self._device_name
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            device = torch.device(name)
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise ConfigError(f"--device {name}: {error}. Use cpu, or cuda where torch sees a GPU") from error
+        return device
+
+    @cached_property
+    def visual_prompts(self) -> VisualPrompts:
+        """The image encoder with its batch."""
+        from extract.image_encoder import ImageEncoder
+
+        return VisualPrompts(ImageEncoder.load(self._config.image_encoder, self.device), self._config.num_frames)
+
+    @cached_property
+    def pose(self) -> "PoseEstimator":
+        """HRNet."""
+        from extract.pose.estimator import PoseEstimator
+
+        # A batch holds one clip: a larger one would be padding. F is part of the fingerprint, so the size is constant.
+        batch_size = min(self._config.pose.batch_size, self._config.num_frames)
+        return PoseEstimator.load(replace(self._config.pose, batch_size=batch_size), self.device)
+
+    def load(self, streams: frozenset[str]) -> None:
+        """Loads what these streams need now, to fail now if it fails.
+
+        Raises:
+            ConfigError: the device or a model does not exist.
+            WeightsError: weights are absent or of another model.
+        """
+        _ = self.device
+        if "visual_prompts" in streams:
+            _ = self.visual_prompts
+        if "joints" in streams:
+            _ = self.pose

@@ -1,0 +1,132 @@
+"""Fingerprints that are remembered, weights that are replaced, and refused commands that leave no trace."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cache.errors import DeconfoundError, FingerprintMismatch
+from cache.manifest import Clip, Dataset
+from extract import streams
+from extract.config import ExtractConfig, PoseConfig
+from extract.extractor import extract
+from extract.pose.estimator import HRNET_SOURCES
+from extract.pose.hrnet import HRNetPose
+from extract.streams import Resolver
+from tests.extract.videos import make_video
+
+TAGGED = ExtractConfig(streams=("joints",), num_frames=2, pose=PoseConfig(boxes="whole_frame"))
+SIDE = 32
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Dataset:
+    for name in "ab":
+        make_video(tmp_path / f"{name}.mp4", num_frames=6)
+    clips = tuple(Clip(id=name, video=f"{name}.mp4") for name in "ab")
+    return Dataset(name="two", version="1", tasks=(), protocols={}, clips=clips, video_root=tmp_path)
+
+
+def save_weights(path: Path, seed: int) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        torch.save(HRNetPose("hrnet_w8_tiny").state_dict(), path)
+
+
+def pose_config(weights: str, **changes: Any) -> ExtractConfig:  # noqa: ANN401 (values of many fields)
+    pose = PoseConfig(
+        model="hrnet_w8_tiny", weights=weights, boxes="whole_frame", input_height=SIDE, input_width=SIDE, batch_size=2
+    )
+    return replace(ExtractConfig(streams=("joints",), num_frames=2, shard_size=1, pose=pose), **changes)
+
+
+def files(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def weights_of(resolver: Resolver) -> str:
+    return str(resolver.marks()["joints"].model["weights"])
+
+
+def test_weights_replaced_under_a_tag_are_noticed_without_loading_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    file = tmp_path / "torch/hub/checkpoints" / HRNET_SOURCES["hrnet_w32_coco_256x192"].filename
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"one")
+    first = Resolver(TAGGED, tmp_path)
+    one = weights_of(first)
+    first.remember()
+    file.write_bytes(b"another file")
+    assert weights_of(Resolver(TAGGED, tmp_path)) != one
+    file.unlink()
+    assert weights_of(Resolver(TAGGED, tmp_path)) == one  # finished work needs no weights
+
+
+def test_what_is_remembered_belongs_to_one_version_of_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolver = Resolver(replace(TAGGED, streams=("frames",)), tmp_path)
+    resolver.marks()
+    resolver.remember()
+    resolved: list[str] = []
+    truth = streams._resolve
+    monkeypatch.setattr(streams, "_resolve", lambda config, stream: resolved.append(stream) or truth(config, stream))
+    Resolver(replace(TAGGED, streams=("frames",)), tmp_path).marks()
+    assert resolved == []
+    for name, value in (("SCHEMA_VERSION", 99), ("_package_version", lambda: "99.0")):
+        with monkeypatch.context() as patch:
+            patch.setattr(streams, name, value)
+            Resolver(replace(TAGGED, streams=("frames",)), tmp_path).marks()
+    assert resolved == ["frames", "frames"]
+
+
+def test_weights_replaced_with_size_and_date_kept_are_refused_when_they_are_loaded(
+    tmp_path: Path, dataset: Dataset
+) -> None:
+    weights, cache = tmp_path / "weights.pth", tmp_path / "cache"
+    save_weights(weights, seed=0)
+    config, status = pose_config(str(weights)), weights.stat()
+    extract(replace(dataset, clips=dataset.clips[:1]), cache, config)
+    before = files(cache)
+    save_weights(weights, seed=1)
+    assert weights.stat().st_size == status.st_size
+    os.utime(weights, ns=(status.st_atime_ns, status.st_mtime_ns))
+    with pytest.raises(FingerprintMismatch, match=r"joints\.model\.weights: the cache has"):
+        extract(dataset, cache, config)
+    assert files(cache) == before
+
+
+REFUSED: dict[str, dict[str, Any]] = {
+    "a choice of shards": {"shards": "5-9"},
+    "a device": {"device": "warp"},
+    "weights": {"config": pose_config("no-such-file.pth")},
+    "a file that holds no weights": {"config": pose_config("a.mp4")},
+    "all videos": {"videos": "elsewhere"},
+}
+OTHER_SETTINGS = {"config": pose_config("none", streams=("joints", "frames"), num_frames=3)}  # frames have 2
+
+
+@pytest.mark.parametrize(
+    ("given", "is_new"),
+    [(given, is_new) for given in REFUSED.values() for is_new in (True, False)] + [(OTHER_SETTINGS, False)],
+    ids=[f"{name}, {kind} cache" for name in REFUSED for kind in ("no", "a")] + ["another stream's settings"],
+)
+def test_a_refused_command_leaves_the_cache_folder_as_it_was(
+    tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], is_new: bool
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    cache, arguments = tmp_path / "cache", dict(given)
+    if not is_new:
+        extract(replace(dataset, clips=dataset.clips[:1]), cache, pose_config("none", streams=("frames",)))
+    before = files(cache)
+    moved = replace(dataset, video_root=tmp_path / arguments.pop("videos", ""))
+    config = arguments.pop("config", pose_config("none", streams=("joints", "frames")))
+    with pytest.raises(DeconfoundError):
+        extract(moved, cache, config, **arguments)
+    assert cache.exists() != is_new
+    assert files(cache) == before
