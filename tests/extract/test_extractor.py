@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cache.errors import ConfigError, FingerprintMismatch, ManifestError
+from cache.errors import ConfigError, FingerprintMismatch
 from cache.manifest import Clip, Dataset
 from cache.plan import Plan
 from cache.store import FeatureStore
@@ -232,15 +232,6 @@ def test_a_grown_dataset_adds_shards_and_leaves_the_old_ones(folder: Path, datas
     assert "00-again" in FeatureStore.open(target).frames
 
 
-def test_a_wrong_root_is_an_error_and_not_a_cache_of_failures(folder: Path, dataset: Dataset, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    moved = Dataset.read(folder / "dataset", videos=tmp_path / "empty")
-    with pytest.raises(ManifestError, match="--videos"):
-        extract(moved, tmp_path / "cache", make_config(folder, "frames"))
-    assert not list((tmp_path / "cache").glob("frames/shard-*"))
-    assert len(moved.clips) == len(dataset.clips)
-
-
 def test_joints_without_boxes_are_refused_with_the_choices() -> None:
     with pytest.raises(ConfigError, match="'whole_frame' or 'file'"):
         ExtractConfig(streams=("joints",))
@@ -263,6 +254,11 @@ def test_the_dry_run_counts_what_is_missing_and_writes_nothing(
     assert any("text.mp4" in line for line in fresh.unreadable_videos)
     assert fresh.hours > 0
     assert fresh.gigabytes_left > 0
+    automatic = plan(dataset, tmp_path / "none", make_config(folder), device="auto")
+    assert automatic.hours == fresh.hours
+    assert "'auto' counts as cpu" in " ".join(automatic.assumptions)
+    gpu = plan(dataset, cache, make_config(folder), device="cuda:1")
+    assert "'cuda:1' counts as cuda" in " ".join(gpu.assumptions)
     finished = plan(dataset, cache, make_config(folder))
     assert (finished.shards_left, finished.hours, finished.gigabytes_left) == ((), 0.0, 0.0)
     shutil.rmtree(tmp_path / "copy", ignore_errors=True)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from cache import atomic
 from cache.errors import CorruptShard, FingerprintMismatch
 from cache.manifest import Clip, Dataset
 from cache.shard import SidecarClip, read_sidecar, write_shard
@@ -49,8 +48,8 @@ def files(folder: Path) -> dict[Path, bytes]:
 
 
 def with_span(dataset: Dataset, clip_id: str, start: float, end: float) -> Dataset:
-    spanned = {clip_id: {"start_seconds": start, "end_seconds": end}}
-    return replace(dataset, clips=tuple(replace(clip, **spanned.get(clip.id, {})) for clip in dataset.clips))
+    spanned = replace(dataset.clip(clip_id), start_seconds=start, end_seconds=end)
+    return replace(dataset, clips=tuple(spanned if clip.id == clip_id else clip for clip in dataset.clips))
 
 
 def test_another_video_under_the_same_id_is_refused(cache: Path, dataset: Dataset) -> None:
@@ -99,7 +98,12 @@ def test_every_video_is_asked_once_and_ten_clips_are_listed(tmp_path: Path, monk
     sources = Sources(Dataset(name="d", version="1", tasks=(), protocols={}, clips=clips, video_root=tmp_path))
     asked: list[Path] = []
     stat = Path.stat
-    monkeypatch.setattr(Path, "stat", lambda self: asked.append(self) or stat(self))
+
+    def counting(path: Path) -> os.stat_result:
+        asked.append(path)
+        return stat(path)
+
+    monkeypatch.setattr(Path, "stat", counting)
     for clip in clips:
         assert sources.is_done(SidecarClip(id=clip.id, num_rows=1, crc32=0, source_size=7), retry_failed=False)
     monkeypatch.undo()
@@ -170,7 +174,7 @@ def test_a_kill_at_any_write_of_a_retry_leaves_the_old_rows_or_the_new_ones(
                 raise Killed
             sync(descriptor)
 
-        monkeypatch.setattr(atomic.os, "fsync", dying)
+        monkeypatch.setattr(os, "fsync", dying)
         try:
             extract(dataset, cache, CONFIG, retry_failed=True)
             break

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from cache.errors import DeconfoundError, FingerprintMismatch
+from cache.fingerprint import Fingerprint
 from cache.manifest import Clip, Dataset
+from cache.weights_file import WeightsFile
 from extract import streams
 from extract.config import ExtractConfig, PoseConfig
 from extract.extractor import extract
@@ -75,7 +77,12 @@ def test_what_is_remembered_belongs_to_one_version_of_the_package(
     resolver.remember()
     resolved: list[str] = []
     truth = streams._resolve
-    monkeypatch.setattr(streams, "_resolve", lambda config, stream: resolved.append(stream) or truth(config, stream))
+
+    def counting(config: ExtractConfig, stream: str) -> tuple[Fingerprint, WeightsFile | None]:
+        resolved.append(stream)
+        return truth(config, stream)
+
+    monkeypatch.setattr(streams, "_resolve", counting)
     Resolver(replace(TAGGED, streams=("frames",)), tmp_path).marks()
     assert resolved == []
     for name, value in (("SCHEMA_VERSION", 99), ("_package_version", lambda: "99.0")):
@@ -102,22 +109,22 @@ def test_weights_replaced_with_size_and_date_kept_are_refused_when_they_are_load
 
 
 REFUSED: dict[str, dict[str, Any]] = {
-    "a choice of shards": {"shards": "5-9"},
-    "a device": {"device": "warp"},
-    "weights": {"config": pose_config("no-such-file.pth")},
-    "a file that holds no weights": {"config": pose_config("a.mp4")},
-    "all videos": {"videos": "elsewhere"},
+    "the plan has shards 0 to 1": {"shards": "5-9"},
+    "--device warp": {"device": "warp"},
+    "is neither a known tag nor a file": {"config": pose_config("no-such-file.pth")},
+    "is not opened": {"config": pose_config("a.mp4")},
+    "--videos": {"videos": "elsewhere"},
 }
 OTHER_SETTINGS = {"config": pose_config("none", streams=("joints", "frames"), num_frames=3)}  # frames have 2
 
 
 @pytest.mark.parametrize(
-    ("given", "is_new"),
-    [(given, is_new) for given in REFUSED.values() for is_new in (True, False)] + [(OTHER_SETTINGS, False)],
-    ids=[f"{name}, {kind} cache" for name in REFUSED for kind in ("no", "a")] + ["another stream's settings"],
+    ("message", "given", "is_new"),
+    [(message, given, is_new) for message, given in REFUSED.items() for is_new in (True, False)]
+    + [(r"frames\.sampling\.num_frames", OTHER_SETTINGS, False)],
 )
 def test_a_refused_command_leaves_the_cache_folder_as_it_was(
-    tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, given: dict[str, Any], is_new: bool
+    tmp_path: Path, dataset: Dataset, monkeypatch: pytest.MonkeyPatch, message: str, given: dict[str, Any], is_new: bool
 ) -> None:
     monkeypatch.chdir(tmp_path)
     cache, arguments = tmp_path / "cache", dict(given)
@@ -126,7 +133,7 @@ def test_a_refused_command_leaves_the_cache_folder_as_it_was(
     before = files(cache)
     moved = replace(dataset, video_root=tmp_path / arguments.pop("videos", ""))
     config = arguments.pop("config", pose_config("none", streams=("joints", "frames")))
-    with pytest.raises(DeconfoundError):
+    with pytest.raises(DeconfoundError, match=message):
         extract(moved, cache, config, **arguments)
     assert cache.exists() != is_new
     assert files(cache) == before
