@@ -9,7 +9,6 @@ import hashlib
 import itertools
 import logging
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -18,75 +17,28 @@ from typing import Any
 import numpy as np
 
 from cache import array_file, atomic
-from cache.errors import CorruptShard, FailureCode
+from cache.errors import CorruptShard
 from cache.fingerprint import Fingerprint
 from cache.rows import (
     NO_PROVENANCE,
     SCHEMAS,
     Array,
     ClipRows,
-    Failure,
     Provenance,
     check_rows,
     content_sha256,
     crc32_of,
     row_chunks,
 )
+from cache.sidecar import SCHEMA_VERSION, SHARD_NAME, Sidecar, SidecarClip, sidecar_path, sidecars
 
 logger = logging.getLogger(__name__)
-SCHEMA_VERSION = 1
-
-__all__ = [
-    "SCHEMAS",
-    "ClipRows",
-    "Failure",
-    "Provenance",
-    "Shard",
-    "Sidecar",
-    "SidecarClip",
-    "read_shard",
-    "read_sidecar",
-    "shard_numbers",
-    "sidecars",
-    "sweep",
-    "write_shard",
-]
 
 _PROVENANCE_TEXTS = ("source_sha256", "decoder")
 _PROVENANCE_SPAN = ("start_seconds", "end_seconds")
 _PROVENANCE_NUMBERS = tuple(
     entry.name for entry in fields(Provenance) if entry.name not in (*_PROVENANCE_TEXTS, *_PROVENANCE_SPAN)
 )
-_FILE_NAME = re.compile(r"shard-(\d{5,})-[0-9a-f]{8}\.h5")
-_SIDECAR_NAME = re.compile(r"shard-(\d{5,})\.json")
-
-
-@dataclass(frozen=True, kw_only=True)
-class SidecarClip:
-    """One clip of a shard: its id, number of rows, crc32 of their bytes, its failure if it has none, and its source."""
-
-    id: str
-    num_rows: int
-    crc32: int
-    failure: Failure | None = None
-    source_size: int = 0
-    source_sha256: str = ""
-    start_seconds: float | None = None
-    end_seconds: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sidecar:
-    """The `.json` beside a shard: the commit mark, with what is needed to know the shard without opening it."""
-
-    stream: str
-    number: int
-    file: str
-    size_bytes: int
-    sha256: str
-    fingerprint_sha256: str
-    clips: tuple[SidecarClip, ...]
-    schema_version: int = SCHEMA_VERSION
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,11 +61,6 @@ class Shard:
         span = {name: float(self.arrays[name][index]) for name in _PROVENANCE_SPAN}
         open_ended = {name: None if math.isnan(seconds) else seconds for name, seconds in span.items()}
         return Provenance(**numbers, **texts, **open_ended)  # type: ignore[arg-type]
-
-
-def sidecar_path(folder: Path, number: int) -> Path:
-    """`folder/shard-00017.json`, which names `shard-00017-<first 8 digits of its sha256>.h5`."""
-    return folder / f"shard-{number:05d}.json"
 
 
 def write_shard(
@@ -164,35 +111,9 @@ def sweep(folder: Path) -> None:
     atomic.sweep(folder)
     named = {sidecar.file for sidecar in sidecars(folder)}
     for path in folder.glob("shard-*.h5"):
-        if _FILE_NAME.fullmatch(path.name) and path.name not in named:
+        if SHARD_NAME.fullmatch(path.name) and path.name not in named:
             logger.info("removing %s: no sidecar names it", path)
             path.unlink(missing_ok=True)
-
-
-def read_sidecar(folder: Path, number: int) -> Sidecar | None:
-    """The sidecar of a shard, or None if the shard was never committed.
-
-    Raises:
-        CorruptShard: the file is damaged.
-    """
-    path = sidecar_path(folder, number)
-    try:
-        body = atomic.read_json(path, advice="delete it; the shard is made again")
-    except FileNotFoundError:
-        return None
-    return _sidecar_from_json(path, body)
-
-
-def sidecars(folder: Path) -> list[Sidecar]:
-    """All committed shards of a stream folder, by number."""
-    found = (read_sidecar(folder, number) for number in shard_numbers(folder))
-    return [sidecar for sidecar in found if sidecar is not None]
-
-
-def shard_numbers(folder: Path) -> list[int]:
-    """Numbers of the shards that have a sidecar; other files that lie there are not ours."""
-    matches = (_SIDECAR_NAME.fullmatch(path.name) for path in folder.glob("shard-*.json"))
-    return sorted(int(match[1]) for match in matches if match)
 
 
 def read_shard(folder: Path, sidecar: Sidecar, *, check: bool = False) -> Shard:
@@ -329,19 +250,3 @@ def _check_arrays(path: Path, sidecar: Sidecar, arrays: Mapping[str, Array], att
         name = f"{entry.name}_offsets" if entry.is_blob else entry.name
         if name not in arrays or len(arrays[name]) != total + entry.is_blob:
             raise CorruptShard(f"{path}: {name!r} is absent or does not have {total} rows")
-
-
-def _sidecar_from_json(path: Path, body: Mapping[str, Any]) -> Sidecar:
-    if body.get("schema_version") != SCHEMA_VERSION:
-        raise CorruptShard(f"{path}: schema_version {body.get('schema_version')}; this version reads {SCHEMA_VERSION}")
-    try:
-        clips = tuple(SidecarClip(**{**clip, "failure": _failure_from_json(clip["failure"])}) for clip in body["clips"])
-        if not _FILE_NAME.fullmatch(body["file"]):
-            raise ValueError(f"file {body['file']!r} is not the name of a shard")
-        return Sidecar(**{**body, "clips": clips})
-    except (KeyError, TypeError, ValueError) as error:
-        raise CorruptShard(f"{path} is not a sidecar of this version: {error}") from error
-
-
-def _failure_from_json(body: Mapping[str, str] | None) -> Failure | None:
-    return body and Failure(code=FailureCode(body["code"]), message=body["message"])

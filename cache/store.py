@@ -20,7 +20,8 @@ from cache.errors import CacheError, CorruptShard, FailedClip, MissingClip, Stor
 from cache.fingerprint import Fingerprint
 from cache.manifest import Task
 from cache.rows import SCHEMAS, Failure, Joints, Provenance
-from cache.shard import Shard, Sidecar, read_shard, read_sidecar, sidecars
+from cache.shard import Shard, read_shard
+from cache.sidecar import Sidecar, read_sidecar, sidecars
 from cache.text import TextFeatures
 
 logger = logging.getLogger(__name__)

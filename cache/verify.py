@@ -15,7 +15,8 @@ from cache import atomic, fingerprint
 from cache.errors import CorruptShard
 from cache.plan import Plan
 from cache.rows import Failure
-from cache.shard import Sidecar, clip_digests, read_shard, read_sidecar, shard_numbers, sidecars
+from cache.shard import clip_digests, read_shard
+from cache.sidecar import Sidecar, read_sidecar, shard_numbers, sidecars
 from cache.store import stream_folders
 from cache.text import read_text_file
 

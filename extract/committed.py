@@ -11,7 +11,8 @@ from pathlib import Path
 from cache.errors import FingerprintMismatch
 from cache.fingerprint import Fingerprint
 from cache.rows import SCHEMAS, Array, ClipRows
-from cache.shard import Shard, Sidecar, read_shard, read_sidecar
+from cache.shard import Shard, read_shard
+from cache.sidecar import Sidecar, read_sidecar
 
 logger = logging.getLogger(__name__)
 

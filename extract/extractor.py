@@ -17,7 +17,8 @@ from cache.fingerprint import Fingerprint
 from cache.manifest import Clip, Dataset, Task
 from cache.plan import Plan
 from cache.rows import ClipRows
-from cache.shard import read_sidecar, sweep
+from cache.shard import sweep
+from cache.sidecar import read_sidecar
 from extract import streams
 from extract.config import ExtractConfig
 from extract.decode_process import Prepared, PrepareSettings

@@ -62,7 +62,8 @@ class FrozenModels:
             ConfigError: the device or a model does not exist.
             WeightsError: weights are absent or of another model.
         """
-        _ = self.device
+        if streams - {"frames"}:  # JPEGs need no model, and no seconds to import torch
+            _ = self.device
         if "visual_prompts" in streams:
             _ = self.visual_prompts
         if "joints" in streams:

@@ -51,7 +51,8 @@ class VisualPrompts:
         self._encoder = encoder
         self._size = encoder.config.batch_size
         fills_batches = num_frames % self._size == 0  # one clip is enough: nothing to gain, nothing to measure
-        self.shares_batches = not fills_batches and is_place_independent(encoder)
+        on_device = encoder.device.type != "cpu"  # a CPU is as fast with small batches
+        self.shares_batches = on_device and not fills_batches and is_place_independent(encoder)
         if not self.shares_batches:
             self._size = min(self._size, num_frames)
         self._batch = np.zeros((self._size, 3, encoder.spec.image_size, encoder.spec.image_size), np.uint8)

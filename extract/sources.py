@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cache.errors import FingerprintMismatch
 from cache.manifest import Clip, Dataset
-from cache.shard import SidecarClip
+from cache.sidecar import SidecarClip
 
 _NUM_LISTED = 10
 

@@ -148,7 +148,7 @@ def _is_unchanged(weights: list[Any] | None) -> bool:
     if weights is None:
         return True
     try:
-        return True
+        return _identity(Path(weights[0])) == weights
     except OSError:
         return True
 

@@ -24,7 +24,9 @@ from cache import fingerprint
 from cache.errors import ConfigError, FingerprintMismatch
 from cache.fingerprint import RANDOM_WEIGHTS, Fingerprint
 from cache.progress import Progress
-from cache.shard import ClipRows, sidecars, write_shard
+from cache.rows import ClipRows
+from cache.shard import write_shard
+from cache.sidecar import sidecars
 from cache.store import StreamReader
 from cache.weights_file import WeightsFile
 from train.config import TrainConfig

@@ -167,7 +167,7 @@ def _from_reading(info: VideoInfo, reading: pyav_reader.Reading, min_decodable: 
             f"{reading.num_damaged} of {reading.num_seen} frames are damaged (min_decodable = {min_decodable:g})",
         )
     return DecodedClip(
-        images=np.stack(reading.images),
+        images=reading.images,
         image_of_instant=np.array(reading.image_of_instant, np.int64),
         pts_seconds=np.array(reading.seconds, np.float64),
         frame_index=np.array(reading.frame_index, np.int64),

@@ -24,23 +24,36 @@ _QUARTER_TURN = 90
 
 @dataclass(eq=False)
 class Reading:
-    """Frames chosen for one clip: `images` of the distinct ones, and the (F,) arrays that say which, where and when."""
+    """Frames chosen for one clip: `images` of the distinct ones, and the (F,) lists that say which, where and when."""
 
     num_instants: int
-    images: list[npt.NDArray[np.uint8]] = field(default_factory=list)
+    num_images: int = 0
     image_of_instant: list[int] = field(default_factory=list)
     frame_index: list[int] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     num_seen: int = 0
     num_damaged: int = 0
+    _room: npt.NDArray[np.uint8] = field(default_factory=lambda: np.empty((0, 0, 0, 3), np.uint8))
+
+    @property
+    def images(self) -> npt.NDArray[np.uint8]:
+        """(U, H, W, 3)."""
+        return self._room[: self.num_images]
 
     def take(self, frame: "_TimedFrame") -> None:
         """Shows `frame` at the next instant."""
         if not self.frame_index or self.frame_index[-1] != frame.index:
-            self.images.append(frame.image())
-        self.image_of_instant.append(len(self.images) - 1)
+            self._keep(frame.image())
+        self.image_of_instant.append(self.num_images - 1)
         self.frame_index.append(frame.index)
         self.seconds.append(frame.seconds)
+
+    def _keep(self, image: npt.NDArray[np.uint8]) -> None:
+        """Copies a frame to its final place; stacking a list in the end would hold everything twice."""
+        if self.num_images == 0:
+            self._room = np.empty((self.num_instants, *image.shape), np.uint8)
+        self._room[self.num_images] = image
+        self.num_images += 1
 
     @property
     def is_complete(self) -> bool:

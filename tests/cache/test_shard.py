@@ -12,7 +12,8 @@ import pytest
 from cache import array_file, atomic, fingerprint
 from cache.errors import CorruptShard, FailedClip, FailureCode, FingerprintMismatch, MissingClip, StorageError
 from cache.rows import ClipRows, Failure
-from cache.shard import clip_digests, read_shard, read_sidecar, sidecars, sweep, write_shard
+from cache.shard import clip_digests, read_shard, sweep, write_shard
+from cache.sidecar import read_sidecar, sidecars
 from cache.store import FeatureStore, StreamReader
 from cache.verify import verify
 from tests.toys import PROVENANCE, toy_cache, toy_dataset, toy_fingerprint, visual_prompt_rows

@@ -10,7 +10,8 @@ import pytest
 
 from cache.errors import CorruptShard, FingerprintMismatch
 from cache.manifest import Clip, Dataset
-from cache.shard import SidecarClip, read_sidecar, write_shard
+from cache.shard import write_shard
+from cache.sidecar import SidecarClip, read_sidecar
 from cache.store import FeatureStore
 from extract.committed import clip_rows
 from extract.config import ExtractConfig

@@ -15,7 +15,8 @@ from cache.errors import CacheError, ConfigError
 from cache.fingerprint import Fingerprint
 from cache.manifest import Dataset
 from cache.plan import Plan
-from cache.shard import read_sidecar, write_shard
+from cache.shard import write_shard
+from cache.sidecar import read_sidecar
 from cache.weights_file import WeightsFile
 from tests import toys
 from tests.toys import PROVENANCE, toy_dataset, toy_fingerprint, visual_prompt_rows
