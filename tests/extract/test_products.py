@@ -20,6 +20,7 @@ class Doubling:
 
     def __init__(self, encoder: ImageEncoder) -> None:
         self.spec, self.config = encoder.spec, encoder.config
+        self.device = torch.device("cuda")  # as far as the batching is concerned
         self.num_calls = 0
 
     def encode(self, images: torch.Tensor) -> torch.Tensor:
