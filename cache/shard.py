@@ -9,6 +9,7 @@ import hashlib
 import itertools
 import logging
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -103,15 +104,17 @@ def write_shard(
     return sidecar
 
 
-def sweep(folder: Path) -> None:
+def sweep(folder: Path, *, min_age_seconds: float = 3600.0) -> None:
     """Removes what killed writers left: temporaries, and shard files that no sidecar names.
 
-    Only for the start of an extraction: a reader that opened the stream before finds its files gone, and looks again.
+    A young file may belong to another worker that is about to write its sidecar, so it stays. A reader that opened the
+    stream before finds its file gone, and looks again.
     """
     atomic.sweep(folder)
     named = {sidecar.file for sidecar in sidecars(folder)}
     for path in folder.glob("shard-*.h5"):
-        if SHARD_NAME.fullmatch(path.name) and path.name not in named:
+        is_orphan = SHARD_NAME.fullmatch(path.name) and path.name not in named
+        if is_orphan and time.time() - path.stat().st_mtime >= min_age_seconds:
             logger.info("removing %s: no sidecar names it", path)
             path.unlink(missing_ok=True)
 

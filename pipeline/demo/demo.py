@@ -84,6 +84,18 @@ class Stopwatch:
         self.seconds[name] = round(time.monotonic() - start, 2)
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch computes on one thread inside; the caller's setting is put back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@one_thread()
 def run_demo(
     folder: Path, *, quick: bool = False, seeds: Sequence[int] = (0,), all_variants: bool = False, workers: int = 2
 ) -> dict[str, Any]:
@@ -103,7 +115,6 @@ def run_demo(
         DeconfoundError: a step cannot work; says why.
     """
     folder = folder.resolve()
-    torch.set_num_threads(1)
     watch = Stopwatch()
     world = WorldConfig(**_QUICK_VIDEOS) if quick else WorldConfig()
     dataset_folder = folder / ("dataset-quick" if quick else "dataset")

@@ -259,7 +259,8 @@ def test_a_run_killed_while_it_saves_continues_to_the_same_weights(folder: Path)
     config: TrainConfig = tiny_config(frozen=True)
     whole = run_training(folder, config, name="whole")
     root = Path(__file__).parents[2]
-    environment = os.environ | {"PYTHONPATH": str(root)}
+    # Sums depend on the number of threads, so both processes must have the same.
+    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": str(torch.get_num_threads())}
     # Writes: config.json, run.json, then weights, optimiser and JSON of each epoch. The 7th is in the second epoch.
     command = [sys.executable, "-c", _KILLED_RUN, str(folder), "7"]
     result = subprocess.run(command, env=environment, cwd=root, capture_output=True, check=False)
