@@ -6,7 +6,9 @@ stdout carries the result, stderr logs and progress bars, and the exit code says
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import click
 
@@ -26,6 +28,7 @@ from pipeline.printing import (
 from pipeline.startup import check_packages, configure_logging
 from pipeline.tables import format_table
 
+Command = TypeVar("Command", bound=Callable[..., Any])
 PATH = click.Path(path_type=Path)
 EXIT_USAGE, EXIT_FAILED_ITEMS, EXIT_VERIFICATION, EXIT_INTERRUPT = 2, 3, 4, 130
 
@@ -37,11 +40,22 @@ device_option = click.option("--device", default="auto", help="cpu, cuda, cuda:1
 token_cache_option = click.option(
     "--token-cache", type=PATH, help="Folder of a frozen video encoder's tokens [CACHE/video_tokens]."
 )
-streams_option = click.option("--streams", help="Comma-separated: frames, visual_prompts, joints, text.")
-workers_option = click.option(
-    "--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Decode processes."
-)
-shards_option = click.option("--shards", help="Part of the work: 17-32 (numbers), or 2/8 (the third of eight).")
+
+
+def extraction_options(command: Command) -> Command:
+    """What `plan` and `extract` both take, in the same words: the one previews the other."""
+    for option in (
+        set_option,
+        videos_option,
+        click.option("--shards", help="Part of the work: 17-32 (numbers), or 2/8 (the third of eight)."),
+        click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Decode processes."),
+        click.option("--streams", help="Comma-separated: frames, visual_prompts, joints, text."),
+        click.option("--recipe", help="Recipe whose [extract] section to use."),
+        cache_option,
+        click.argument("dataset", type=PATH),
+    ):
+        command = option(command)
+    return command
 
 
 def main() -> None:
@@ -138,15 +152,8 @@ def prepare_folder_command(videos: Path, out: Path, name: str | None, prompt: st
 
 
 @cli.command()
-@click.argument("dataset", type=PATH)
-@cache_option
-@click.option("--recipe", help="Recipe whose [extract] section to use.")
-@streams_option
-@workers_option
-@shards_option
+@extraction_options
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda: what to estimate for.")
-@set_option
-@videos_option
 @json_option
 def plan(
     dataset: Path,
@@ -171,16 +178,9 @@ def plan(
 
 
 @cli.command()
-@click.argument("dataset", type=PATH)
-@cache_option
-@click.option("--recipe", help="Recipe whose [extract] section to use.")
-@streams_option
-@workers_option
-@shards_option
+@extraction_options
 @click.option("--retry-failed", is_flag=True, help="Also decode the clips again that failed before.")
 @device_option
-@set_option
-@videos_option
 @json_option
 def extract(
     dataset: Path,

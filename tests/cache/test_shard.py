@@ -5,17 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 
-from cache import array_file, atomic, fingerprint
-from cache.errors import CorruptShard, FailedClip, FailureCode, FingerprintMismatch, MissingClip, StorageError
+from cache import atomic, fingerprint
+from cache.errors import CorruptShard, FailedClip, FailureCode, FingerprintMismatch, MissingClip
 from cache.rows import ClipRows, Failure
 from cache.shard import clip_digests, read_shard, sweep, write_shard
 from cache.sidecar import read_sidecar, sidecars
 from cache.store import FeatureStore, StreamReader
-from cache.verify import verify
 from tests.toys import PROVENANCE, toy_cache, toy_dataset, toy_fingerprint, visual_prompt_rows
 
 FAILED = ClipRows.failed("broken", Failure(code=FailureCode.CORRUPT, message="frame 3 of 80 cannot be decoded"))
@@ -237,120 +235,6 @@ def test_an_edited_sidecar_is_refused(stream: Path) -> None:
 def test_other_settings_are_refused_with_each_difference(stream: Path) -> None:
     with pytest.raises(FingerprintMismatch, match=r"sampling\.num_frames: the cache has 8, asked for 16"):
         fingerprint.ensure(stream, toy_fingerprint("visual_prompts", num_frames=16))
-
-
-def test_files_that_reach_outside_themselves_are_refused(tmp_path: Path) -> None:
-    secret = tmp_path / "secret"
-    secret.write_bytes(b"root:x:0:0" * 100)
-    path = tmp_path / "evil.h5"
-
-    def external(file: h5py.File) -> None:
-        file.create_dataset("raw", (10,), "u1", external=[(str(secret), 0, 10)])
-
-    def external_link(file: h5py.File) -> None:
-        file["raw"] = h5py.ExternalLink(str(path), "/x")
-
-    def soft_link(file: h5py.File) -> None:
-        file["raw"] = h5py.SoftLink("/raw")
-
-    def virtual(file: h5py.File) -> None:
-        layout = h5py.VirtualLayout((10,), "u1")
-        layout[:] = h5py.VirtualSource(str(path), "x", (10,))
-        file.create_virtual_dataset("raw", layout)
-
-    def variable(file: h5py.File) -> None:
-        file.create_dataset("raw", data=["text"])
-
-    def chunked(file: h5py.File) -> None:
-        file.create_dataset("raw", (10,), "u1", chunks=(5,), compression="gzip")
-
-    def group(file: h5py.File) -> None:
-        file.create_group("raw")
-
-    for make in (external, external_link, soft_link, virtual, variable, chunked, group):
-        with h5py.File(path, "w") as file:
-            make(file)
-        with pytest.raises(CorruptShard, match="refused"):
-            array_file.read(path)
-
-
-def test_a_shape_larger_than_the_file_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "bomb.h5"
-    with h5py.File(path, "w") as file:
-        file.create_dataset("raw", (10**12,), "f4")
-    with pytest.raises(CorruptShard, match="does not fit"):
-        array_file.read(path)
-
-
-def test_a_full_disk_is_a_storage_error_and_leaves_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "file"
-    atomic.write_bytes(path, b"old")
-
-    def full(_descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(StorageError, match="No space left on device"):
-        atomic.write_bytes(path, b"new")
-    assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
-    assert path.read_bytes() == b"old"
-
-
-def test_a_sweep_removes_only_temporaries_of_dead_processes(tmp_path: Path) -> None:
-    host = atomic._host()
-    dead = tmp_path / f".shard.h5~{host}~4194399-1~.tmp"
-    alive = tmp_path / f".shard.h5~{host}~{os.getpid()}-1~.tmp"
-    elsewhere = tmp_path / ".shard.h5~another~4194399-1~.tmp"
-    for path in (dead, alive, elsewhere):
-        path.touch()
-    assert atomic.sweep(tmp_path) == 1
-    assert sorted(tmp_path.iterdir()) == sorted([alive, elsewhere])
-
-
-def test_content_is_the_same_however_it_is_cut_into_shards(tmp_path: Path) -> None:
-    dataset = toy_dataset()
-    reports = [verify(toy_cache(tmp_path / str(size), dataset, shard_size=size), deep=True) for size in (1, 5, 100)]
-    digests = {report["visual_prompts"].content_sha256 for report in reports}
-    assert len(digests) == 1
-    assert None not in digests
-
-
-def test_content_differs_when_one_row_does(tmp_path: Path) -> None:
-    mark = toy_fingerprint("visual_prompts")
-    digests = []
-    for seed in (0, 1):
-        folder = tmp_path / str(seed)
-        sidecar = write_shard(folder, 0, "visual_prompts", [visual_prompt_rows("a", seed=seed)], fingerprint=mark)
-        digests.append(clip_digests(folder, sidecar)["a"])
-    assert digests[0] != digests[1]
-
-
-def test_verify_counts_and_finds_a_flipped_byte(tmp_path: Path) -> None:
-    cache = toy_cache(tmp_path / "cache", toy_dataset())
-    before = verify(cache, deep=True)
-    assert (before["visual_prompts"].ok, before["visual_prompts"].rows, before["text"].rows) == (12, 96, 7)
-    shard = next((cache / "visual_prompts").glob("shard-00001-*.h5"))
-    image = bytearray(shard.read_bytes())
-    image[-7] ^= 1
-    shard.write_bytes(image)
-    assert verify(cache)["visual_prompts"].problems == []
-    after = verify(cache, deep=True)["visual_prompts"]
-    assert after.content_sha256 is None
-    assert "sha256" in after.problems[0]
-
-
-def test_a_store_is_verified_once_and_again_when_a_shard_changes(tmp_path: Path) -> None:
-    cache = toy_cache(tmp_path / "cache", toy_dataset())
-    store = FeatureStore.open(cache)
-    assert (store.verify_once(), store.verify_once()) == (3, 0)
-    shard = next((cache / "visual_prompts").glob("shard-00000-*.h5"))
-    image = bytearray(shard.read_bytes())
-    image[5000] ^= 1
-    shard.write_bytes(image)
-    with pytest.raises(CorruptShard):
-        store.verify_once()
 
 
 def test_a_store_names_its_random_weights(tmp_path: Path) -> None:
