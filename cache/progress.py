@@ -27,11 +27,7 @@ class Progress:
         self._done, self._shown_at, self._started_at = 0, time.monotonic(), time.monotonic()
         self._silent = bool(os.environ.get("TQDM_DISABLE"))
         on_terminal = sys.stderr.isatty() and not self._silent
-        self._bar = (
-            tqdm(total=total, desc=description, unit=unit, file=sys.stderr, dynamic_ncols=True, leave=True)
-            if on_terminal
-            else None
-        )
+        self._bar = _draw(total, description, unit) if on_terminal else None
 
     def advance(self, count: int = 1, **facts: object) -> None:
         """Counts `count` more items as done and shows `facts` beside the count."""
@@ -66,3 +62,10 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _draw(total: int, description: str, unit: str) -> tqdm:
+    # Some containers give a terminal of no width, on which tqdm draws empty lines.
+    has_width = os.get_terminal_size(sys.stderr.fileno()).columns > 0
+    width = {"dynamic_ncols": True} if has_width else {"ncols": 100}
+    return tqdm(total=total, desc=description, unit=unit, file=sys.stderr, **width)

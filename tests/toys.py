@@ -9,6 +9,7 @@ from cache.fingerprint import Fingerprint
 from cache.manifest import Clip, Dataset, Task
 from cache.plan import Plan
 from cache.rows import ClipRows, Provenance
+from cache.run import RunInfo, RunStatus
 from cache.shard import write_shard
 from cache.text import TextFeatures
 
@@ -143,4 +144,22 @@ def joint_rows(clip_id: str, *, num_frames: int = 8, num_joints: int = 17) -> Cl
         pts_seconds=np.arange(num_frames) / 8.0,
         frame_index=np.arange(num_frames, dtype=np.int64),
         provenance=PROVENANCE,
+    )
+
+
+def toy_run_info(*, status: RunStatus = "running") -> RunInfo:
+    """A run of the toy dataset."""
+    return RunInfo(
+        name="run",
+        method="cmdcl",
+        variant="full",
+        task="activity",
+        dataset="toy",
+        protocol="default",
+        seed=0,
+        recipe="toy",
+        dataset_folder="dataset",
+        cache_folder="cache",
+        notices=("random weights",),
+        status=status,
     )

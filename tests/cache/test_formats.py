@@ -15,7 +15,7 @@ from cache.manifest import Dataset
 from cache.plan import Plan
 from cache.predictions import Predictions
 from cache.rows import ClipRows, Failure
-from cache.run import Run, RunInfo
+from cache.run import Run
 from cache.shard import write_shard
 from cache.store import FeatureStore
 from cache.verify import verify
@@ -26,6 +26,7 @@ from tests.toys import (
     joint_rows,
     toy_dataset,
     toy_fingerprint,
+    toy_run_info,
     toy_text,
     visual_prompt_rows,
 )
@@ -57,21 +58,7 @@ def write_everything(folder: Path) -> None:
             write_shard(cache / stream, number, stream, rows, fingerprint=mark)
     fingerprint.ensure(cache / "text", toy_fingerprint("text"))
     toy_text(ACTIVITY).write(cache)
-    info = RunInfo(
-        name="run",
-        method="cmdcl",
-        variant="full",
-        task="activity",
-        dataset="toy",
-        protocol="default",
-        seed=0,
-        recipe="toy",
-        dataset_folder="dataset",
-        cache_folder="cache",
-        notices=("random weights",),
-        status="finished",
-    )
-    run = Run.create(folder / "run", info, {"epochs": 2})
+    run = Run.create(folder / "run", toy_run_info(status="finished"), {"epochs": 2})
     run.append_metrics({"epoch": 0, "loss": 1.5})
     Predictions(
         clip_ids=("clip-000", "clip-003"),

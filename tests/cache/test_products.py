@@ -8,9 +8,9 @@ import pytest
 
 from cache.errors import CacheError, CorruptShard
 from cache.predictions import Predictions
-from cache.run import Run, RunInfo
+from cache.run import Run
 from cache.text import TextFeatures
-from tests.toys import ATOMIC, toy_text
+from tests.toys import ATOMIC, toy_run_info, toy_text
 
 
 def predictions() -> Predictions:
@@ -75,29 +75,12 @@ def test_a_damaged_text_file_is_refused(tmp_path: Path) -> None:
         TextFeatures.read(tmp_path, ATOMIC)
 
 
-def run_info() -> RunInfo:
-    """A run of the toy dataset."""
-    return RunInfo(
-        name="run",
-        method="cmdcl",
-        variant="full",
-        task="activity",
-        dataset="toy",
-        protocol="default",
-        seed=0,
-        recipe="demo",
-        dataset_folder="DATASET",
-        cache_folder="CACHE",
-        notices=("random weights",),
-    )
-
-
 def test_a_run_is_created_updated_and_opened(tmp_path: Path) -> None:
-    run = Run.create(tmp_path / "run", run_info(), {"epochs": 3})
+    run = Run.create(tmp_path / "run", toy_run_info(), {"epochs": 3})
     run.update(status="finished")
     predictions().write(run.predictions_path("test"))
     again = Run.open(tmp_path / "run")
-    assert again.info == replace(run_info(), status="finished")
+    assert again.info == replace(toy_run_info(), status="finished")
     assert again.config == {"epochs": 3}
     again.replace_config({"epochs": 4})
     assert again.config == Run.open(tmp_path / "run").config == {"epochs": 4}
@@ -105,11 +88,11 @@ def test_a_run_is_created_updated_and_opened(tmp_path: Path) -> None:
     with pytest.raises(CacheError, match="--split validation"):
         again.predictions("validation")
     with pytest.raises(CacheError, match="holds a run already"):
-        Run.create(tmp_path / "run", run_info(), {})
+        Run.create(tmp_path / "run", toy_run_info(), {})
 
 
 def test_of_an_epoch_run_twice_the_last_row_counts_and_half_a_line_is_ignored(tmp_path: Path) -> None:
-    run = Run.create(tmp_path / "run", run_info(), {})
+    run = Run.create(tmp_path / "run", toy_run_info(), {})
     for epoch, loss in ((0, 3.0), (1, 2.0), (1, 1.5)):
         run.append_metrics({"epoch": epoch, "loss": loss})
     with run.metrics_path.open("a") as file:

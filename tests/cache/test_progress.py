@@ -1,3 +1,10 @@
+import contextlib
+import fcntl
+import os
+import pty
+import struct
+import termios
+
 import pytest
 
 from cache import progress
@@ -23,3 +30,20 @@ def test_it_can_be_silenced(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     with progress.Progress(2, "extract") as bar:
         bar.advance(2)
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("columns", [0, 90])
+def test_a_terminal_shows_a_bar_whatever_width_it_admits_to(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    main, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    with os.fdopen(terminal, "w") as stderr:
+        monkeypatch.setattr("sys.stderr", stderr)
+        with progress.Progress(4, "extract", unit="clip") as bar:
+            bar.advance(4, failed=1)
+    shown = b""
+    with contextlib.suppress(OSError):  # how the end of a closed terminal is told
+        while chunk := os.read(main, 10_000):
+            shown += chunk
+    os.close(main)
+    assert b"4/4" in shown
