@@ -65,7 +65,7 @@ class Progress:
 
 
 def _draw(total: int, description: str, unit: str) -> tqdm:
-    # Some containers give a terminal of no width, on which tqdm draws empty lines.
-    has_width = os.get_terminal_size(sys.stderr.fileno()).columns > 0
-    width = {"dynamic_ncols": True} if has_width else {"ncols": 100}
-    return tqdm(total=total, desc=description, unit=unit, file=sys.stderr, **width)
+    # Some containers give a terminal of no size, on which tqdm draws empty lines.
+    has_size = all(os.get_terminal_size(sys.stderr.fileno()))
+    size = {"dynamic_ncols": True} if has_size else {"ncols": 100, "nrows": 20}
+    return tqdm(total=total, desc=description, unit=unit, file=sys.stderr, **size)

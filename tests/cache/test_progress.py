@@ -32,11 +32,13 @@ def test_it_can_be_silenced(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize("columns", [0, 90])
-def test_a_terminal_shows_a_bar_whatever_width_it_admits_to(monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+@pytest.mark.parametrize("size", [(0, 0), (24, 90)])
+def test_a_terminal_shows_a_bar_whatever_size_it_admits_to(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int]
+) -> None:
     monkeypatch.delenv("TQDM_DISABLE", raising=False)
     main, terminal = pty.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
     with os.fdopen(terminal, "w") as stderr:
         monkeypatch.setattr("sys.stderr", stderr)
         with progress.Progress(4, "extract", unit="clip") as bar:
