@@ -27,6 +27,21 @@ def check_heads(width: int, heads: int) -> None:
         raise ValueError(f"width {width} cannot be split into {heads} heads: heads must divide the width")
 
 
+def attention_map(queries: Tensor, keys: Tensor) -> Tensor:
+    """The attention weights themselves, for what must look at them; fp32 also under autocast.
+
+    Args:
+        queries: (n, h, q, d / h).
+        keys: (n, h, s, d / h).
+
+    Returns:
+        (n, h, q, s), rows sum to 1.
+    """
+    with torch.autocast(queries.device.type, enabled=False):
+        scale = queries.shape[-1] ** -0.5
+        return (queries.float() * scale @ keys.float().transpose(-1, -2)).softmax(dim=-1)
+
+
 class SelfAttention(nn.Module):
     """Multi-head self-attention with one fused projection for queries, keys and values."""
 
