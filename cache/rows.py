@@ -51,7 +51,10 @@ SCHEMAS: Mapping[str, Schema] = {
         )
     ),
     "video_tokens": Schema((Field("video_tokens", "float32", ("d_v",)),), rows_per="sampled frame"),
+    "image_tokens": Schema((Field("image_tokens", "float16", ("N", "d")),), rows_per="sampled frame of each view"),
 }
+TOKEN_STREAMS = ("video_tokens", "image_tokens")
+"""Made by training for the clips of its splits, in `<stream>/<digest>` of a cache: one folder per setting."""
 STREAMS = ("frames", "visual_prompts", "joints", "text")
 
 

@@ -19,19 +19,22 @@ from cache.array_file import Array
 from cache.errors import CacheError, CorruptShard, FailedClip, MissingClip, StorageError
 from cache.fingerprint import Fingerprint
 from cache.manifest import Task
-from cache.rows import SCHEMAS, Failure, Joints, Provenance
+from cache.rows import SCHEMAS, TOKEN_STREAMS, Failure, Joints, Provenance
 from cache.shard import Shard, read_shard
 from cache.sidecar import Sidecar, read_sidecar, sidecars
 from cache.text import TextFeatures
 
 logger = logging.getLogger(__name__)
 _VERIFIED = "verified.json"
+SETTINGS = "settings.json"
+"""In a cache: the settings that each stream was asked for with; fingerprints say what came of them."""
 
 
 class StreamReader:
     """One stream of a cache. `reader[clip_id]` gives that clip's rows.
 
-    visual_prompts: (F, D) float16; frames: F bytes-like JPEG files; joints: `Joints`; video_tokens: (L, d_v) float32.
+    visual_prompts: (F, D) float16; frames: F bytes-like JPEG files; joints: `Joints`; video_tokens: (L, d_v) float32;
+    image_tokens: (V * L, 1 + P, d) float16.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -252,13 +255,23 @@ class FeatureStore:
         return hashed
 
 
+def stream_settings(cache: Path) -> dict[str, Any]:
+    """Stream -> the keys of [extract] that it was made with; empty for a cache of an earlier version."""
+    try:
+        return dict(atomic.read_json(cache / SETTINGS)["streams"])
+    except FileNotFoundError:
+        return {}
+
+
 def _same_rows(first: Sidecar, second: Sidecar) -> bool:
     return [(clip.id, clip.num_rows) for clip in first.clips] == [(clip.id, clip.num_rows) for clip in second.clips]
 
 
 def stream_folders(cache: Path) -> dict[str, Path]:
-    """Every stream of a cache by name; tokens of frozen video encoders as `video_tokens/<digest>`."""
-    marks = [*cache.glob(f"*/{fingerprint.FILE_NAME}"), *cache.glob(f"video_tokens/*/{fingerprint.FILE_NAME}")]
+    """Every stream of a cache by name; tokens of frozen encoders as `video_tokens/<digest>`, `image_tokens/<digest>`."""
+    marks = [*cache.glob(f"*/{fingerprint.FILE_NAME}")]
+    for stream in TOKEN_STREAMS:
+        marks += cache.glob(f"{stream}/*/{fingerprint.FILE_NAME}")
     return {path.parent.relative_to(cache).as_posix(): path.parent for path in sorted(marks)}
 
 

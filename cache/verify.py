@@ -14,7 +14,7 @@ from typing import Any
 from cache import atomic, fingerprint
 from cache.errors import CorruptShard
 from cache.plan import Plan
-from cache.rows import Failure
+from cache.rows import TOKEN_STREAMS, Failure
 from cache.shard import clip_digests, read_shard
 from cache.sidecar import Sidecar, read_sidecar, shard_numbers, sidecars
 from cache.store import stream_folders
@@ -68,7 +68,7 @@ def survey(cache: Path) -> dict[str, StreamReport]:
         committed = sidecars(folder)
         for sidecar in committed:
             _count(report, sidecar)
-        if mark.stream != "video_tokens":  # tokens are made for the splits of a run, not for the plan
+        if mark.stream not in TOKEN_STREAMS:  # tokens are made for the splits of a run, not for the plan
             done = {clip.id for sidecar in committed for clip in sidecar.clips}
             report.left = len(set(plan.clip_ids) - done)
     return reports

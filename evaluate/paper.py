@@ -1,9 +1,10 @@
 """The figures that the three papers print, to stand beside a run of the same dataset, method and metric.
 
 `paper_results.csv` holds every figure of the papers' tables (accuracies and mAP in percent); figures marked "secondary
-summary" were not read in the paper itself. The decision to question: only rows of the full method are offered, those
-whose settings are the headline ones, and only to runs that are the full method by their resolved switches, whatever
-they are called. A row of an ablation differs from a run in more than a table can say.
+summary" were not read in the paper itself. The decision to question: `published` offers rows of the full method alone,
+those whose settings are the headline ones, and only to runs that are the full method by their resolved switches,
+whatever they are called. A row of an ablation differs from a run in more than a table can say; who trained that very
+row asks for it by name, with `printed`.
 """
 
 import csv
@@ -24,9 +25,27 @@ _METRICS: dict[TaskKind, dict[str, tuple[str, ...]]] = {
     "multi": {"map": ("map_macro", "map_micro")},
 }
 _FULL_METHOD: dict[str, dict[str, Any]] = {
-    "cmdcl": {"variant": "", "cmdcl.tci": True, "cmdcl.vci": True, "cmdcl.temporal_control": False},
+    "cmdcl": {"cmdcl.tci": True, "cmdcl.vci": True, "cmdcl.temporal_control": False},
+    "pcmci": {
+        "pcmci.stages": ["ich", "ici", "ivc"],
+        "pcmci.ich_weights": "plan",
+        "pcmci.ici_agg": "concat",
+        "pcmci.mediator": "text",
+        "pcmci.ivc": "relation",
+    },
+    "pevl": {
+        "pevl.encoders": ["video", "pose", "text"],
+        "pevl.adapters": ["video", "pose", "text"],
+        "pevl.pose_input": "coordinates",
+        "pevl.p2v": "key",
+        "pevl.v2p": True,
+        "pevl.lambda_r": 0.1,
+        "pevl.fusion": "sgmc",
+        "pevl.similarities": ["vs", "ps", "fw"],
+        "pevl.strengths": "semantic",
+    },
 }
-"""Keys under [train] that make a run the full method; a method that is not listed gets no figures beside it."""
+"""Switches under [train] that make a run the full method: those that an ablation turns, not sizes and schedules."""
 _ALIASES = {"smarthome": "toyotasmarthome", "toyota": "toyotasmarthome"}
 
 
@@ -47,6 +66,17 @@ class PaperResult:
         """The metrics of ours that this figure may be compared with, for a task of that kind."""
         return _METRICS[kind].get(self.metric, ())
 
+    def is_of(self, *, dataset: str, protocol: str, task: str) -> bool:
+        """Whether a run of these names is on the benchmark of this figure.
+
+        Args:
+            dataset: its name in the manifest; the protocol or the task may carry the benchmark's name too (Gym99).
+            protocol: of the run.
+            task: of the run.
+        """
+        slugs = map(_slug, (dataset, protocol, task))
+        return _slug(self.dataset) in {_ALIASES.get(slug, slug) for slug in slugs} - {""}
+
 
 @cache
 def paper_results() -> tuple[PaperResult, ...]:
@@ -60,25 +90,45 @@ def published(*, dataset: str, protocol: str, task: str, method: str, kind: Task
     """What the papers print for the full method on this dataset, without repetitions.
 
     Args:
-        dataset: its name in the manifest; the protocol or the task may carry the benchmark's name too (Gym99).
+        dataset: its name in the manifest; see `PaperResult.is_of`.
         protocol: of the run.
         task: of the run.
         method: "cmdcl", "pcmci" or "pevl"; a backbone in the paper's row ("PeVL ViT-B/16") is kept in the row.
         kind: accuracies belong to single-label tasks, mAP to multi-label ones.
     """
-    benchmarks = {_ALIASES.get(slug, slug) for slug in map(_slug, (dataset, protocol, task))} - {""}
     found: dict[tuple[str, float], PaperResult] = {}
     for row in paper_results():
         same_method = _slug(row.method.split(" ")[0]) == _slug(method) and _is_full_row(row)
-        if same_method and _slug(row.dataset) in benchmarks and row.metrics(kind):
+        if same_method and row.metrics(kind) and row.is_of(dataset=dataset, protocol=protocol, task=task):
             found.setdefault((row.metric, row.value), row)
     return tuple(found.values())
 
 
+def printed(*, paper: str, table: str, method: str, settings: str = "") -> tuple[PaperResult, ...]:
+    """All figures of one row of one table, on every dataset and in every metric of that row.
+
+    Args:
+        paper: "CMDCL", "PCMCI" or "PeVL".
+        table: as in `paper_results.csv`.
+        method: the row's own words.
+        settings: the row's switches, as in the file.
+
+    Raises:
+        ValueError: the file has no such row.
+    """
+    wanted = (paper, table, method, settings)
+    found = tuple(row for row in paper_results() if (row.paper, row.table, row.method, row.settings) == wanted)
+    if not found:
+        raise ValueError(f"{_FILE.name} has no row {wanted}")
+    return found
+
+
 def is_full_method(method: str, config: Mapping[str, Any]) -> bool:
     """Whether a run's resolved configuration has the switches of the paper's full method; a missing key says no."""
-    switches = _FULL_METHOD.get(method, {})
-    return bool(switches) and all(_at(config, f"train.{key}") == value for key, value in switches.items())
+    if method not in _FULL_METHOD:
+        return False
+    switches = {"variant": "", **_FULL_METHOD[method]}
+    return all(_at(config, f"train.{key}") == value for key, value in switches.items())
 
 
 def _at(config: Mapping[str, Any], dotted: str) -> Any:  # noqa: ANN401 (any JSON)

@@ -17,6 +17,7 @@ from typing import Any
 from cache import atomic, fingerprint
 from cache.errors import CorruptShard
 from cache.fingerprint import SCHEMA_VERSION, Fingerprint
+from cache.store import SETTINGS, stream_settings
 from cache.weights_file import WeightsFile
 from extract.config import ExtractConfig
 
@@ -70,10 +71,14 @@ class Resolver:
         return found
 
     def remember(self) -> None:
-        """Keeps what was found for the next call."""
+        """Keeps what was found for the next call, and the settings of each stream for those who ask how it was made."""
         after = self._before | self._entries
         if after != self._before:
             atomic.write_json(self._cache / _MEMORY, {"fingerprints": after})
+        settings = stream_settings(self._cache)
+        asked = settings | {stream: _settings(self._config, stream) for stream in self._config.streams}
+        if asked != settings:
+            atomic.write_json(self._cache / SETTINGS, {"streams": asked})
 
 
 def check(cache: Path, marks: Mapping[str, Fingerprint]) -> None:
@@ -117,6 +122,24 @@ def _resolve(config: ExtractConfig, stream: str) -> tuple[Fingerprint, WeightsFi
     return Fingerprint(**settings, dtype="float16", model=model, preprocessing=preprocessing), weights
 
 
+def _settings(config: ExtractConfig, stream: str) -> dict[str, Any]:
+    """The part of the configuration that a stream depends on, as JSON, with files named from the root."""
+    values: dict[str, Any] = {"num_frames": config.num_frames} if stream != "text" else {}
+    for section in _SECTIONS[stream]:
+        entries = asdict(getattr(config, section))
+        files = {name for name, value in entries.items() if _is_file(value)}
+        values[section] = {
+            name: str(Path(value).expanduser().absolute()) if name in files else value
+            for name, value in entries.items()
+            if value is not None
+        }
+    return values
+
+
+def _is_file(value: object) -> bool:
+    return isinstance(value, str) and bool(value) and Path(value).expanduser().is_file()
+
+
 def _memory_key(config: ExtractConfig, stream: str) -> str:
     settings: dict[str, Any] = {"stream": stream, "num_frames": config.num_frames}
     for section in _SECTIONS[stream]:
@@ -126,7 +149,7 @@ def _memory_key(config: ExtractConfig, stream: str) -> str:
     files = {
         name: _identity(Path(value).expanduser())
         for name, value in settings.items()
-        if isinstance(value, str) and value and Path(value).expanduser().is_file()
+        if _is_file(value)
     }
     return hashlib.sha256(json.dumps([versions, settings, files], sort_keys=True).encode()).hexdigest()
 

@@ -6,6 +6,8 @@
     checkpoints/best.json, best-....safetensors         the same without the optimiser
 
 Replacing the JSON switches from one consistent set to the next; files that no JSON names are removed afterwards.
+Weights that are not trained (a frozen CLIP) are not stored: they come from their own file, whose sha256 is in the
+fingerprints.
 """
 
 import hashlib
@@ -44,7 +46,9 @@ class Position:
     best_score: float | None = None
     best_epoch: int | None = None
     training_set: str = ""
+    task_kind: str = ""
     class_names: Sequence[str] = ()
+    prompts: Sequence[str] = ()
     fingerprints: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -62,7 +66,10 @@ def save(
         ConfigError: a weight is NaN or infinite; the checkpoint before is untouched.
         StorageError: the disk refused; the checkpoint before is untouched.
     """
-    state = {name: value.detach().cpu().contiguous() for name, value in model.state_dict().items()}
+    frozen = frozen_state(model)
+    state = {
+        name: value.detach().cpu().contiguous() for name, value in model.state_dict().items() if name not in frozen
+    }
     check_finite_weights(state)
     images = {f"{kind}-{position.tag}.safetensors": safetensors.torch.save(state)}
     if optimizer is not None:
@@ -76,6 +83,11 @@ def save(
     for path in folder.glob(f"{kind}-*"):
         if path.name not in images:
             path.unlink(missing_ok=True)
+
+
+def frozen_state(model: nn.Module) -> dict[str, Tensor]:
+    """The parameters that are not trained, as they are in the model now."""
+    return {name: parameter.detach() for name, parameter in model.named_parameters() if not parameter.requires_grad}
 
 
 def read_position(folder: Path, kind: Kind) -> Position | None:
@@ -108,7 +120,7 @@ def load_weights(folder: Path, kind: Kind, model: nn.Module) -> Position:
     position = require_position(folder, kind)
     path = _checked(folder, kind, ".safetensors")
     try:
-        model.load_state_dict(safetensors.torch.load_file(path))
+        model.load_state_dict({**safetensors.torch.load_file(path), **frozen_state(model)})
     except (SafetensorError, RuntimeError) as error:
         raise CorruptShard(f"{path} does not fit the model of this run's config.json: {error}") from error
     return position

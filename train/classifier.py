@@ -63,3 +63,16 @@ class GroupWiseLinear(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """features: (n, C, D) -> logits (n, C)."""
         return (features * self.weight).sum(dim=-1) + self.bias
+
+
+class ClassDecoder(nn.Module):
+    """Q-Former and per-class linear: what class queries read from the visual side becomes logits (Eq. 9)."""
+
+    def __init__(self, num_classes: int, dim: int, *, layers: int, heads: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.qformer = LightQFormer(dim, layers=layers, heads=heads, hidden=hidden, dropout=dropout)
+        self.classifier = GroupWiseLinear(num_classes, dim)
+
+    def forward(self, queries: Tensor, memory: Tensor) -> Tensor:
+        """queries: (n, C, D), memory: (n, s, D) -> logits (n, C)."""
+        return self.classifier(self.qformer(queries, memory))

@@ -11,7 +11,13 @@ from typing import Any, Literal
 
 from cache import settings
 from train.encoders.timesformer import TimeSformerConfig
+from train.models.causal_config import CausalConfig
 from train.models.cmdcl import CMDCLConfig
+from train.models.pcmci import PCMCIConfig
+from train.models.pevl_config import PeVLConfig
+
+METHODS = ("cmdcl", "pcmci", "pevl")
+"""Names of the methods; each has a table of that name under [train]."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +70,10 @@ class VideoEncoderConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """What the video encoder sees in training; one draw per clip, the same for all its frames.
+    """What the TimeSformer sees in training; one draw per clip, the same for all its frames.
 
-    The defaults are those of MSQNet's code. Visual prompts come from the cache and are never augmented.
+    The defaults are those of MSQNet's code. Visual prompts come from the cache and are never augmented. PeVL has views
+    of its own: [train.pevl].
     """
 
     instants: Literal["random", "centre"] = "random"
@@ -109,7 +116,7 @@ class OptimizerConfig:
     betas: tuple[float, ...] = (0.9, 0.999)
     """Decay of the two moments."""
     weight_decay: float = 0.0
-    """Chosen: none, as the CMDCL paper names none. Applies to all parameters."""
+    """On weights of linear and convolution layers, nothing else. Chosen: none, as the CMDCL paper names none."""
     grad_clip: float = 1.0
     """Largest norm of the whole gradient; 0 does not clip. Chosen: the paper does not say."""
     schedule: Literal["cosine", "constant"] = "cosine"
@@ -131,7 +138,7 @@ class OptimizerConfig:
 class TrainConfig:
     """One training run: method, task, splits, schedule."""
 
-    method: Literal["cmdcl"] = "cmdcl"
+    method: Literal["cmdcl", "pcmci", "pevl"] = "cmdcl"
     """Which model; its own settings are in the table of that name."""
     variant: str = ""
     """A name for this setting of the model's switches, shown in reports; empty means the full model."""
@@ -146,7 +153,7 @@ class TrainConfig:
     predict_splits: tuple[str, ...] = ("test",)
     """Splits whose logits are written at the end."""
     num_frames: int = 16
-    """L: frames used per clip, drawn from the F cached ones."""
+    """L: frames used per clip, drawn from the F cached ones; PeVL's T_v."""
     epochs: int = 80
     """Passes over the training split."""
     batch_size: int = 16
@@ -160,13 +167,17 @@ class TrainConfig:
     checkpoint_minutes: float = 15.0
     """Also save inside an epoch after this long; a stopped run loses no more. The result does not depend on it."""
     video_encoder: VideoEncoderConfig = field(default_factory=VideoEncoderConfig)
-    """The TimeSformer."""
+    """The TimeSformer of CMDCL and PCMCI."""
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """Frame sampling and augmentation; unused with video_encoder.frozen."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     """Optimiser and schedule."""
     cmdcl: CMDCLConfig = field(default_factory=CMDCLConfig)
-    """The model's switches and sizes."""
+    """CMDCL's switches and sizes."""
+    pcmci: PCMCIConfig = field(default_factory=PCMCIConfig)
+    """PCMCI's switches and sizes."""
+    pevl: PeVLConfig = field(default_factory=PeVLConfig)
+    """PeVL's switches and sizes."""
 
     def __post_init__(self) -> None:
         for name in ("num_frames", "epochs", "batch_size", "accumulate"):
@@ -180,11 +191,33 @@ class TrainConfig:
             raise ValueError("task and train_split may not be empty")
         if len(set(self.predict_splits)) != len(self.predict_splits):
             raise ValueError(f"predict_splits = {list(self.predict_splits)}: a split is named twice")
+        if self.method == "pevl":
+            self._check_pevl()
+
+    def _check_pevl(self) -> None:
+        if self.pevl.is_contrastive and self.accumulate > 1:
+            raise ValueError(
+                f"accumulate = {self.accumulate}: PeVL contrasts the clips of a batch with each other, so a split "
+                "batch is another objective; set accumulate = 1 and, if memory is short, a smaller batch_size"
+            )
+        if self.pevl.pose_frames % self.num_frames:
+            raise ValueError(
+                f"pevl.pose_frames = {self.pevl.pose_frames} is no multiple of num_frames = {self.num_frames}: every "
+                "video frame needs a pose frame of the same instant"
+            )
+
+    @property
+    def causal(self) -> CausalConfig:
+        """The section of CMDCL or PCMCI, whichever is trained; ValueError for PeVL."""
+        if self.method == "pevl":
+            raise ValueError("PeVL is not one of the causal models")
+        return self.pcmci if self.method == "pcmci" else self.cmdcl
 
 
 def to_json(config: TrainConfig) -> dict[str, Any]:
-    """The configuration as plain JSON values (tuples become lists)."""
-    return {key: _to_json(value) for key, value in dataclasses.asdict(config).items()}
+    """The configuration as plain JSON values (tuples become lists), without the tables of other methods."""
+    others = set(METHODS) - {config.method}
+    return {key: _to_json(value) for key, value in dataclasses.asdict(config).items() if key not in others}
 
 
 def from_json(body: Mapping[str, Any]) -> TrainConfig:
@@ -202,6 +235,7 @@ FREE_KEYS = frozenset(
         "train.checkpoint_minutes",
         "train.video_encoder.gradient_checkpointing",
         "train.cmdcl.class_chunk",
+        "train.pcmci.class_chunk",
     }
 )
 """What a run may be continued with other values of: memory and time, not the result."""

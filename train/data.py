@@ -5,12 +5,13 @@ cached tokens of a frozen encoder, held in memory, so that a step is an index_se
 always taken at the same instants. No worker processes: copying batches between processes costs ten times the read.
 """
 
+import contextlib
 import os
 from collections import Counter, deque
 from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,8 @@ from train.sampling import Indices, clip_generator, segment_centres, segment_dra
 PRELOAD_BYTES = 4 << 30
 """A table of rows larger than this stays on disk and is read through its memory map."""
 _DECODE_THREADS = min(8, os.cpu_count() or 1)
+BatchT_co = TypeVar("BatchT_co", covariant=True)
+Read = TypeVar("Read")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,18 +87,38 @@ class Batch:
         )
 
 
-class Source(Protocol):
+class BatchSource(Protocol[BatchT_co]):
     """Batches of one clip set."""
 
     clip_set: ClipSet
 
-    def batches(self, pieces: Iterable[Indices], epoch: int | None) -> Generator[Batch]:
+    def batches(self, pieces: Iterable[Indices], epoch: int | None) -> Generator[BatchT_co]:
         """One batch per piece of clip numbers; `epoch` None is the test view."""
         ...
 
 
-def select_clips(dataset: Dataset, task: Task, protocol: str, split: str, readers: Iterable[StreamReader]) -> ClipSet:
-    """The clips of a split that have a label for the task and rows in every stream.
+Source = BatchSource[Batch]
+"""What the causal models train on."""
+
+
+def select_clips(
+    dataset: Dataset,
+    task: Task,
+    protocol: str,
+    split: str,
+    readers: Iterable[StreamReader],
+    *,
+    labelled: bool = True,
+) -> ClipSet:
+    """The clips of a split that have rows in every stream, and a label for the task.
+
+    Args:
+        dataset: the manifest.
+        task: what to recognise.
+        protocol: of the dataset.
+        split: of the protocol.
+        readers: the streams.
+        labelled: leave out clips without a label; else they stay, and all targets are zero.
 
     Raises:
         ManifestError: no such protocol or split.
@@ -104,7 +127,7 @@ def select_clips(dataset: Dataset, task: Task, protocol: str, split: str, reader
     readers = tuple(readers)
     usable, skipped = [], {}
     for clip in dataset.select(protocol, split):
-        reason = _why_unusable(clip, task, readers)
+        reason = _why_unusable(clip, task if labelled else None, readers)
         if reason is None:
             usable.append(clip)
         else:
@@ -115,11 +138,12 @@ def select_clips(dataset: Dataset, task: Task, protocol: str, split: str, reader
             f"split {split!r} of protocol {protocol!r} has no usable clip for task {task.name!r}: {len(skipped)} "
             f"clips, skipped for {counts}"
         )
-    return ClipSet(split=split, clips=tuple(usable), targets=dataset.targets(task, usable), skipped=skipped)
+    targets = dataset.targets(task, usable) if labelled else np.zeros(len(usable), np.int64)
+    return ClipSet(split=split, clips=tuple(usable), targets=targets, skipped=skipped)
 
 
-def _why_unusable(clip: Clip, task: Task, readers: Iterable[StreamReader]) -> str | None:
-    if task.name not in clip.labels:
+def _why_unusable(clip: Clip, task: Task | None, readers: Iterable[StreamReader]) -> str | None:
+    if task is not None and task.name not in clip.labels:
         return f"no label for task {task.name}"
     for reader in readers:
         if clip.id not in reader:
@@ -206,35 +230,24 @@ class FrameSource:
 
     def batches(self, pieces: Iterable[Indices], epoch: int | None) -> Generator[Batch]:
         """See Source. Frames are decoded one batch ahead of the one in use."""
-        pool = ThreadPoolExecutor(_DECODE_THREADS, thread_name_prefix="decode")
-        ahead: deque[tuple[Indices, list[Future[tuple[Tensor, Tensor]]]]] = deque()
-        try:
-            for piece in pieces:
-                ahead.append((piece, [pool.submit(self._read, int(number), epoch) for number in piece]))
-                if len(ahead) > 1:
-                    yield self._collect(*ahead.popleft())
-            while ahead:
-                yield self._collect(*ahead.popleft())
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-    def _collect(self, piece: Indices, jobs: list[Future[tuple[Tensor, Tensor]]]) -> Batch:
-        visual_prompts, frames = zip(*(job.result() for job in jobs), strict=True)
-        return Batch(
-            visual_prompts=torch.stack(visual_prompts),
-            frames=torch.stack(frames),
-            targets=self._targets[torch.from_numpy(piece)],
-        )
+        with contextlib.closing(read_ahead(pieces, lambda number: self._read(number, epoch))) as read:
+            for piece, clips in read:
+                visual_prompts, frames = zip(*clips, strict=True)
+                yield Batch(
+                    visual_prompts=torch.stack(visual_prompts),
+                    frames=torch.stack(frames),
+                    targets=self._targets[torch.from_numpy(piece)],
+                )
 
     def _read(self, number: int, epoch: int | None) -> tuple[Tensor, Tensor]:
         """Visual prompts (L, D) and frames (L, 3, H, W) of one clip, at the same instants."""
         config, clip_id = self._config, self.clip_set.clips[number].id
-        rows, jpegs = self._visual_prompts[clip_id], self._frames[clip_id]
+        rows = self._visual_prompts[clip_id]
         encoder = config.video_encoder
         if epoch is None:
             instants = segment_centres(len(rows), config.num_frames)
             view = pictures.centre_view(
-                _decode(self._frames, clip_id, jpegs, instants), resize=encoder.resize, size=encoder.image_size
+                decode_frames(self._frames, clip_id, instants), resize=encoder.resize, size=encoder.image_size
             )
             return _as_float(rows[instants]), view
         generator = clip_generator(config.seed, epoch, number)
@@ -243,7 +256,7 @@ class FrameSource:
         else:
             instants = segment_centres(len(rows), config.num_frames)
         view = pictures.augmented_view(
-            _decode(self._frames, clip_id, jpegs, instants),
+            decode_frames(self._frames, clip_id, instants),
             size=encoder.image_size,
             config=config.augment,
             generator=generator,
@@ -251,10 +264,47 @@ class FrameSource:
         return _as_float(rows[instants]), view
 
 
+def read_ahead(pieces: Iterable[Indices], read: Callable[[int], Read]) -> Generator[tuple[Indices, list[Read]]]:
+    """Each piece with what `read` gives for its clip numbers; in threads, one piece ahead of the one in use.
+
+    Close it, or threads go on reading for a consumer that has left.
+    """
+    pool = ThreadPoolExecutor(_DECODE_THREADS, thread_name_prefix="decode")
+    ahead: deque[tuple[Indices, list[Future[Read]]]] = deque()
+    try:
+        for piece in pieces:
+            ahead.append((piece, [pool.submit(read, int(number)) for number in piece]))
+            if len(ahead) > 1:
+                yield _results(*ahead.popleft())
+        while ahead:
+            yield _results(*ahead.popleft())
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _results(piece: Indices, jobs: list[Future[Read]]) -> tuple[Indices, list[Read]]:
+    return piece, [job.result() for job in jobs]
+
+
+def decode_frames(reader: StreamReader, clip_id: str, instants: Indices) -> Tensor:
+    """The JPEGs of one clip at some of its cached instants: (L, 3, H, W) uint8 RGB.
+
+    Raises:
+        CorruptShard: one of them cannot be read.
+    """
+    jpegs = reader[clip_id]
+    try:
+        return pictures.decode([jpegs[instant] for instant in instants])
+    except ValueError as error:
+        raise CorruptShard(
+            f"{reader.folder}: clip {clip_id!r}: {error}; run `deconfound verify --deep` on the cache"
+        ) from error
+
+
 def centre_frames(reader: StreamReader, clip_id: str, config: TrainConfig) -> Tensor:
     """The test view of one clip: (L, 3, H, W) uint8, not normalised."""
-    jpegs, encoder = reader[clip_id], config.video_encoder
-    frames = _decode(reader, clip_id, jpegs, segment_centres(len(jpegs), config.num_frames))
+    encoder = config.video_encoder
+    frames = decode_frames(reader, clip_id, segment_centres(reader.num_rows(clip_id), config.num_frames))
     return pictures.centre_view(frames, resize=encoder.resize, size=encoder.image_size)
 
 
@@ -277,12 +327,3 @@ class _RowTable:
 def _as_float(rows: npt.NDArray[np.float16]) -> Tensor:
     """(L, D) rows as they are stored, in float32: the model normalises them."""
     return torch.from_numpy(rows.astype(np.float32))
-
-
-def _decode(reader: StreamReader, clip_id: str, jpegs: list[memoryview], instants: Indices) -> Tensor:
-    try:
-        return pictures.decode([jpegs[instant] for instant in instants])
-    except ValueError as error:
-        raise CorruptShard(
-            f"{reader.folder}: clip {clip_id!r}: {error}; run `deconfound verify --deep` on the cache"
-        ) from error

@@ -29,11 +29,10 @@ from cache.run import Run
 from train import checkpoint, run_directory
 from train.checkpoint import Position
 from train.config import TrainConfig
-from train.data import Batch, Source
+from train.data import BatchSource
 from train.device import memory_advice, refuse_distributed, resolve_device
 from train.divergence import diverged
 from train.experiment import Experiment
-from train.losses import task_loss
 from train.optimizer import build_optimizer, learning_rate_at, set_learning_rate
 from train.predict import (
     TrainedModel,
@@ -41,7 +40,6 @@ from train.predict import (
     logits_of,
     predict_again,
     predict_split,
-    run_model,
 )
 from train.sampling import batches, epoch_order, num_batches
 from train.validation import SCORE_NAMES, score
@@ -50,10 +48,6 @@ logger = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_SAVES = 2.0
 """Epochs shorter than this share a checkpoint: syncing files would take longer than training heads does."""
-_MEMORY_ADVICE = (
-    "Raise train.accumulate (fewer clips in one forward pass) or set train.video_encoder.gradient_checkpointing = "
-    "true; the run continues with either"
-)
 
 
 def train(
@@ -112,7 +106,7 @@ def _train(experiment: Experiment, run: Run, device: torch.device, *, progress: 
     for notice in experiment.run_notices:
         logger.warning("%s", notice)
     sources = experiment.sources(device, progress=progress)
-    with memory_advice(_MEMORY_ADVICE):
+    with memory_advice(experiment.method.advice):
         trainer = Trainer(experiment, run, sources, device)
         trainer.fit(progress=progress)
         trainer.predict(progress=progress)
@@ -122,12 +116,15 @@ def _train(experiment: Experiment, run: Run, device: torch.device, *, progress: 
 class Trainer:
     """A model, its optimiser and how far they are."""
 
-    def __init__(self, experiment: Experiment, run: Run, sources: Mapping[str, Source], device: torch.device) -> None:
+    def __init__(
+        self, experiment: Experiment, run: Run, sources: Mapping[str, BatchSource[Any]], device: torch.device
+    ) -> None:
         self.experiment, self.run, self.sources, self.device = experiment, run, sources, device
         self.config = experiment.config
         self.folder = run.path / "checkpoints"
         self.model: nn.Module = experiment.build_model().to(device)
-        self.optimizer = build_optimizer(self.model, self.config.optimizer)
+        fast, factor = experiment.method.fast_parameters(self.model)
+        self.optimizer = build_optimizer(self.model, self.config.optimizer, fast=set(fast), fast_factor=factor)
         self.source = sources[self.config.train_split]
         self.steps_per_epoch = num_batches(len(self.source.clip_set), self.config.batch_size)
         self.position = self._restored()
@@ -193,7 +190,7 @@ class Trainer:
                 if time.monotonic() - self._saved_at > 60 * config.checkpoint_minutes:
                     self._save()
 
-    def _step(self, shares: Iterator[Batch], num_clips: int) -> None:
+    def _step(self, shares: Iterator[Any], num_clips: int) -> None:
         """One optimiser step over `num_clips` clips, in as many forward passes as there are shares."""
         config = self.config
         set_learning_rate(self.optimizer, self._learning_rate(self.position.step))
@@ -201,8 +198,7 @@ class Trainer:
         for share in shares:
             batch = share.to(self.device)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-                logits = run_model(self.model, batch, config)
-            loss = task_loss(self.experiment.task.kind, logits, batch.targets) * len(logits)
+                loss = self.experiment.method.loss(self.model, batch) * len(batch.targets)
             (loss / num_clips).backward()
             self._loss_sum += loss.detach()
         if config.optimizer.grad_clip:
@@ -241,7 +237,8 @@ class Trainer:
         """Scores the validation split and keeps the checkpoint if it is the best so far (the first one of equals)."""
         split, kind = self.config.validation_split, self.experiment.task.kind
         source = self.sources[split]
-        value = score(kind, logits_of(self.model, source, self.config, self.device), source.clip_set.targets)
+        logits = logits_of(self.experiment.method, self.model, source, self.config, self.device)
+        value = score(kind, logits, source.clip_set.targets)
         if self.position.best_score is None or value > self.position.best_score:
             self._advance(best_score=value, best_epoch=self.position.epoch)
             checkpoint.save(self.folder, "best", self.position, self.model, None)
@@ -269,6 +266,8 @@ def _fresh_position(experiment: Experiment) -> Position:
     content = [[clip.id for clip in clip_set.clips], clip_set.targets.tolist()]
     return Position(
         training_set=hashlib.sha256(json.dumps(content).encode()).hexdigest(),
+        task_kind=experiment.task.kind,
         class_names=experiment.task.class_names,
+        prompts=experiment.task.prompts,
         fingerprints={stream: mark.to_json() for stream, mark in experiment.fingerprints.items()},
     )

@@ -1,6 +1,11 @@
-"""Optimiser and learning rate. The rate is a pure function of the step, so there is no scheduler state to restore."""
+"""Optimiser and learning rate. The rate is a pure function of the step, so there is no scheduler state to restore.
+
+Weight decay is for the weights of linear and convolution layers alone: pulling norms, biases, embeddings and
+temperatures to zero is what nobody means by it. With the CMDCL papers' decay of 0 the rule changes nothing.
+"""
 
 import math
+from collections.abc import Collection
 
 import torch
 from torch import nn
@@ -8,16 +13,40 @@ from torch import nn
 from train.config import OptimizerConfig
 
 
-def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
-    """Adam or AdamW over all parameters that are trained, as one fused kernel."""
+def build_optimizer(
+    model: nn.Module, config: OptimizerConfig, *, fast: Collection[str] = (), fast_factor: float = 1.0
+) -> torch.optim.Optimizer:
+    """Adam or AdamW over all parameters that are trained, as one fused kernel.
+
+    Args:
+        model: its parameters that require a gradient are trained.
+        config: the settings.
+        fast: names of parameters whose learning rate is `fast_factor` times the others'.
+        fast_factor: that factor.
+    """
+    decayed = {f"{name}.weight".lstrip(".") for name, module in model.named_modules() if _is_decayed(module)}
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault((name in fast, name in decayed), []).append(parameter)
     kind = torch.optim.Adam if config.name == "adam" else torch.optim.AdamW
     return kind(
-        [parameter for parameter in model.parameters() if parameter.requires_grad],
-        lr=config.learning_rate,
+        [
+            {
+                "params": parameters,
+                "lr": config.learning_rate,
+                "rate_factor": fast_factor if is_fast else 1.0,
+                "weight_decay": config.weight_decay if is_decayed else 0.0,
+            }
+            for (is_fast, is_decayed), parameters in groups.items()
+        ],
         betas=(config.betas[0], config.betas[1]),
-        weight_decay=config.weight_decay,
         fused=True,
     )
+
+
+def _is_decayed(module: nn.Module) -> bool:
+    return isinstance(module, nn.Linear | nn.Conv1d | nn.Conv2d)
 
 
 def learning_rate_at(step: int, *, num_steps: int, steps_per_epoch: int, config: OptimizerConfig) -> float:
@@ -35,6 +64,6 @@ def learning_rate_at(step: int, *, num_steps: int, steps_per_epoch: int, config:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
-    """Sets the rate of all parameter groups."""
+    """Sets the rate of every parameter group, times the group's own factor."""
     for group in optimizer.param_groups:
-        group["lr"] = learning_rate
+        group["lr"] = learning_rate * group["rate_factor"]

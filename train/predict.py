@@ -8,11 +8,12 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cache.errors import ConfigError, FingerprintMismatch
 from cache.fingerprint import Fingerprint
@@ -22,11 +23,11 @@ from cache.run import Run
 from train import checkpoint
 from train.checkpoint import Kind, Position
 from train.config import TrainConfig, from_json
-from train.data import Batch, Source
+from train.data import BatchSource
 from train.device import memory_advice, resolve_device
 from train.divergence import check_finite_logits
 from train.experiment import Experiment, chosen_on
-from train.frames import normalise
+from train.methods.method import Method
 from train.sampling import batches
 
 logger = logging.getLogger(__name__)
@@ -92,17 +93,18 @@ def predict(
         config,
         splits=config.predict_splits if split is None else (split,),
         token_root=token_cache,
-        encoder=Fingerprint.from_json(position.fingerprints["video_encoder"]),
+        stored={stream: Fingerprint.from_json(body) for stream, body in position.fingerprints.items()},
     )
     check_unchanged(experiment, position)
     target = resolve_device(device)
     sources = experiment.sources(target, progress=progress)
     with memory_advice(_MEMORY_ADVICE):
-        trained = _load(run / "checkpoints", kind, experiment, target)
+        trained = load_trained(run / "checkpoints", kind, experiment, target)
         return [predict_split(current, experiment, source, trained) for source in sources.values()]
 
 
-def _load(folder: Path, kind: Kind, experiment: Experiment, device: torch.device) -> TrainedModel:
+def load_trained(folder: Path, kind: Kind, experiment: Experiment, device: torch.device) -> TrainedModel:
+    """The model of a checkpoint folder, with its weights, on the device."""
     model = experiment.build_model()
     position = checkpoint.load_weights(folder, kind, model)
     last = checkpoint.read_position(folder, "last") or position  # best may be saved before the first last is
@@ -131,14 +133,14 @@ def _is_of(run: Run, split: str, experiment: Experiment) -> bool:
     return known and run.predictions(split).dataset == dataset.name
 
 
-def predict_split(run: Run, experiment: Experiment, source: Source, trained: TrainedModel) -> Predictions:
+def predict_split(run: Run, experiment: Experiment, source: BatchSource[Any], trained: TrainedModel) -> Predictions:
     """Logits of one split, written into the run.
 
     Raises:
         ConfigError: the logits are NaN or infinite.
     """
     clip_set, task, config = source.clip_set, experiment.task, experiment.config
-    logits = logits_of(trained.model, source, config, trained.device)
+    logits = logits_of(experiment.method, trained.model, source, config, trained.device)
     predictions = Predictions(
         clip_ids=tuple(clip.id for clip in clip_set.clips),
         logits=logits,
@@ -159,27 +161,19 @@ def predict_split(run: Run, experiment: Experiment, source: Source, trained: Tra
     return predictions
 
 
-def logits_of(model: nn.Module, source: Source, config: TrainConfig, device: torch.device) -> npt.NDArray[np.float32]:
+def logits_of(
+    method: Method[Any], model: nn.Module, source: BatchSource[Any], config: TrainConfig, device: torch.device
+) -> npt.NDArray[np.float32]:
     """(n, C) raw logits of all clips of a source, in fp32; ConfigError if one is NaN or infinite."""
     order = np.arange(len(source.clip_set), dtype=np.int64)
     size = -(-config.batch_size // config.accumulate)
     model.eval()
     with torch.inference_mode():
-        rows = [
-            run_model(model, batch.to(device), config).float().cpu()
-            for batch in source.batches(batches(order, size), None)
-        ]
+        predict_batch = method.predictor(model)
+        rows = [predict_batch(batch.to(device)).float().cpu() for batch in source.batches(batches(order, size), None)]
     logits = torch.cat(rows).numpy()
     check_finite_logits(logits, source.clip_set.split)
     return logits
-
-
-def run_model(model: nn.Module, batch: Batch, config: TrainConfig) -> Tensor:
-    """Logits (n, C) of one batch; frames are normalised here, on the device."""
-    if batch.frames is None:
-        return model(batch.visual_prompts, frame_tokens=batch.frame_tokens)
-    encoder = config.video_encoder
-    return model(batch.visual_prompts, frames=normalise(batch.frames, encoder.mean, encoder.std))
 
 
 def check_unchanged(experiment: Experiment, trained: Position) -> None:
@@ -194,6 +188,11 @@ def check_unchanged(experiment: Experiment, trained: Position) -> None:
             f"the run was trained on {len(trained.class_names)} classes of task {experiment.task.name!r} that are not "
             f"the {experiment.task.num_classes} classes of dataset {experiment.dataset.name!r}; give the "
             "dataset of the run"
+        )
+    if experiment.task.prompts != tuple(trained.prompts):
+        raise ConfigError(
+            f"the run was trained on other prompts of task {experiment.task.name!r} than dataset "
+            f"{experiment.dataset.name!r} has now: give the dataset of the run"
         )
     lines: list[str] = []
     for stream, body in trained.fingerprints.items():

@@ -16,6 +16,7 @@ import torch
 from cache import atomic
 from cache.errors import ConfigError
 from cache.run import Run, RunInfo
+from cache.store import stream_settings
 from train.config import TrainConfig, differences, to_json
 from train.experiment import Experiment
 from train.file_lock import locked
@@ -65,7 +66,7 @@ def begin(experiment: Experiment, path: Path, *, dataset_folder: Path, recipe: s
 
     What earlier processes left half written is removed, and settings that may change (FREE_KEYS) are stored.
     """
-    asked = {"train": to_json(experiment.config)}
+    asked = {"train": to_json(experiment.config), "streams": stream_settings(experiment.store.folder)}
     run = existing_run(path, experiment.config)
     if run is None:
         return Run.create(path, _info(experiment, path, dataset_folder, recipe), asked)

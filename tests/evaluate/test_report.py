@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import pytest
 
@@ -14,11 +14,9 @@ from cache import atomic
 from cache.errors import ConfigError
 from cache.run import Run
 from evaluate import analysis, metrics, report_text
-from evaluate.paper import is_full_method, paper_results, published
 from evaluate.report import write_report
 from evaluate.summary import summarise
 from tests.evaluate import toy_runs
-from train.config import TrainConfig, to_json
 
 FILES = ("index.html", "metrics.json", "per_class.csv", "report.md")
 RANDOM = 'visual_prompts: ViT-B-32 with random weights (pretrained = "none")'
@@ -247,20 +245,6 @@ def test_a_report_of_nothing_is_refused(tmp_path: Path) -> None:
         write_report([run], tmp_path)
 
 
-def test_papers_are_quoted_for_their_dataset_method_and_kind_of_task_alone() -> None:
-    def values(dataset: str, method: str, kind: Any, protocol: str = "s1") -> list[float]:  # noqa: ANN401
-        rows = published(dataset=dataset, protocol=protocol, task="t", method=method, kind=kind)
-        return [row.value for row in rows]
-
-    assert values("breakfast", "cmdcl", "single") == [96.62]
-    assert values("breakfast", "cmdcl", "multi") == [89.1]
-    assert values("coin", "cmdcl", "single") == [92.28, 99.28]
-    assert values("finegym", "pevl", "single", "gym99") == [96.5, 91.6, 97.0, 91.8]
-    assert values("kitchen", "cmdcl", "single") == []
-    assert values("breakfast", "timesformer", "single") == []
-    assert len(paper_results()) == 297
-
-
 @pytest.mark.parametrize(
     "ablation", [{"variant": "no TCI"}, {"switches": {"tci": False}}, {"switches": {"temporal_control": True}}]
 )
@@ -268,8 +252,3 @@ def test_an_ablation_does_not_get_the_full_models_figures_beside_it(tmp_path: Pa
     run = toy_runs.run(tmp_path / "run", dataset="breakfast", **ablation)
     write_report([run], tmp_path / "out", num_resamples=20)
     assert "96.62" not in (tmp_path / "out" / "index.html").read_text()
-
-
-@pytest.mark.parametrize("method", get_args(get_type_hints(TrainConfig)["method"]))
-def test_the_default_configuration_of_every_method_is_its_full_one(method: Any) -> None:  # noqa: ANN401
-    assert is_full_method(method, {"train": to_json(TrainConfig(method=method, task="activity"))})

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from train.classifier import GroupWiseLinear, LightQFormer
+from train.classifier import ClassDecoder, GroupWiseLinear, LightQFormer
 
 
 def torch_decoder_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -66,3 +66,13 @@ def test_the_per_class_linear_starts_within_its_bound() -> None:
     linear = GroupWiseLinear(100, 16)
     assert linear.weight.abs().max().item() <= 0.25
     assert linear.weight.abs().max().item() > 0.24
+
+
+def test_the_decoder_classifies_what_the_queries_have_read() -> None:
+    torch.manual_seed(0)
+    decoder = ClassDecoder(5, 16, layers=2, heads=4, hidden=32, dropout=0.0)
+    queries, memory = torch.randn(2, 5, 16), torch.randn(2, 7, 16)
+    decoded = decoder.qformer(queries, memory)
+    expected = torch.einsum("ncd,cd->nc", decoded, decoder.classifier.weight) + decoder.classifier.bias
+    torch.testing.assert_close(decoder(queries, memory), expected)
+    assert not torch.allclose(decoder(queries, memory.flip(2)), expected, atol=1e-4)

@@ -1,3 +1,5 @@
+import contextlib
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +18,7 @@ from tests.toys import ACTIVITY, ATOMIC, toy_fingerprint, visual_prompt_rows
 from tests.train.runs import open_store, picture_rows, tiny_config, write_toys
 from train import data, frames
 from train.config import AugmentConfig, TrainConfig
-from train.data import FrameSource, TokenSource, check_instants, select_clips
+from train.data import FrameSource, TokenSource, check_instants, read_ahead, select_clips
 from train.sampling import batches
 
 CPU = torch.device("cpu")
@@ -189,3 +191,21 @@ def test_tokens_come_with_the_prompts_of_their_instants_in_memory_or_not(
     assert batch.targets.tolist() == clips.targets[[5, 2]].tolist()
     rows = torch.from_numpy(store.visual_prompts[clips.clips[5].id][[1, 3, 5, 7]].astype(np.float32))
     assert torch.equal(batch.visual_prompts[0], rows)
+
+
+def test_reading_stays_one_piece_ahead_and_stops_when_the_consumer_leaves() -> None:
+    pieces = iter(np.arange(12).reshape(6, 2))
+    with contextlib.closing(read_ahead(pieces, lambda number: 10 * number)) as read:
+        piece, values = next(read)
+        assert piece.tolist() == [0, 1]
+        assert values == [0, 10]
+        assert next(read)[1] == [20, 30]
+    assert [piece.tolist() for piece in pieces] == [[6, 7], [8, 9], [10, 11]]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+
+
+def test_every_piece_is_read_in_order_and_an_error_reaches_the_consumer() -> None:
+    pieces = [np.array([2]), np.array([1, 4]), np.array([0])]
+    assert [values for _, values in read_ahead(pieces, str)] == [["2"], ["1", "4"], ["0"]]
+    with pytest.raises(ZeroDivisionError):
+        list(read_ahead(pieces, lambda number: 1 / number))

@@ -10,6 +10,7 @@ from cache.errors import ConfigError
 from cache.run import Run
 from tests.train.runs import run_training, tiny_config, weights_of, write_toys
 from train import loop
+from train.methods import causal
 from train.loop import Trainer
 from train.losses import task_loss
 
@@ -34,7 +35,7 @@ def test_a_diverging_loss_stops_the_run_and_keeps_the_checkpoint_before(
     def diverging(*arguments: Any) -> torch.Tensor:  # noqa: ANN401
         return plain(*arguments) * (1.0 if next(calls) < 4 else float("nan"))
 
-    monkeypatch.setattr(loop, "task_loss", diverging)
+    monkeypatch.setattr(causal, "task_loss", diverging)
     with pytest.raises(ConfigError, match="not finite in epoch 2"):
         run_training(folder, config)
     assert all(value.isfinite().all() for value in weights_of(Run.open(folder / "run")).values())

@@ -45,6 +45,23 @@ def test_parameters_that_are_not_trained_are_left_out() -> None:
     model[0].requires_grad_(False)
     optimizer = build_optimizer(model, OptimizerConfig(name="adamw", weight_decay=0.1))
     assert isinstance(optimizer, torch.optim.AdamW)
-    assert len(optimizer.param_groups[0]["params"]) == 2
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == 2
     set_learning_rate(optimizer, 0.25)
     assert optimizer.param_groups[0]["lr"] == 0.25
+
+
+def test_weight_decay_is_for_weights_of_linear_and_convolution_layers_alone() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2), nn.Embedding(3, 2))
+    optimizer = build_optimizer(model, OptimizerConfig(name="adamw", weight_decay=0.1))
+    decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
+    assert decayed == {id(model[0].weight)}
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == 5
+
+
+def test_fast_parameters_keep_their_factor_over_the_whole_schedule() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
+    optimizer = build_optimizer(model, OptimizerConfig(), fast={"1.weight", "1.bias"}, fast_factor=10.0)
+    set_learning_rate(optimizer, 0.5)
+    rate_of = {id(p): group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert rate_of[id(model[0].weight)] == rate_of[id(model[0].bias)] == 0.5
+    assert rate_of[id(model[1].weight)] == rate_of[id(model[1].bias)] == 5.0

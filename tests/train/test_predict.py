@@ -105,9 +105,9 @@ def test_other_classes_are_refused(folder: Path) -> None:
 def test_weights_of_the_video_encoder_are_not_needed_to_predict(folder: Path) -> None:
     first = run_training(folder, tiny_config(epochs=1), name="first")
     encoder = {
-        name.removeprefix("video_encoder."): value
+        name.removeprefix("frame_features.video_encoder."): value
         for name, value in weights_of(first).items()
-        if name.startswith("video_encoder.")
+        if name.startswith("frame_features.video_encoder.")
     }
     save_file(encoder, folder / "encoder.safetensors")
     for frozen in (True, False):

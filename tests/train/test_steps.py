@@ -3,22 +3,24 @@
 import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from torch import Tensor, nn
 
 from cache.manifest import Dataset
 from tests.train.runs import run_training, tiny_config, write_toys
-from train import loop, run_directory
+from train import run_directory
 from train.config import OptimizerConfig, TrainConfig
 from train.data import Batch
 from train.experiment import Experiment
 from train.loop import Trainer
 from train.losses import task_loss
-from train.predict import logits_of, run_model
+from train.methods.causal import CausalMethod
+from train.models.cmdcl import CMDCL
+from train.predict import logits_of
 
 CPU = torch.device("cpu")
 NO_DROPOUT = replace(tiny_config().cmdcl, dropout=0.0)
@@ -38,6 +40,11 @@ def trainer_of(folder: Path, config: TrainConfig) -> Trainer:
     experiment = open_experiment(folder, config)
     run = run_directory.begin(experiment, folder / "run", dataset_folder=folder / "dataset", recipe="toy")
     return Trainer(experiment, run, experiment.sources(CPU, progress=False), CPU)
+
+
+def logits_on_test(experiment: Experiment, model: nn.Module) -> npt.NDArray[np.float32]:
+    source = experiment.sources(CPU, progress=False)["test"]
+    return logits_of(experiment.method, model, source, experiment.config, CPU)
 
 
 def gradients(model: nn.Module) -> dict[str, Tensor]:
@@ -64,7 +71,7 @@ def test_a_step_follows_the_gradient_of_the_mean_loss_over_its_clips(
     experiment = open_experiment(folder, config)
     model = experiment.build_model()
     batch = next(experiment.sources(CPU, progress=False)["train"].batches([np.arange(8)], None))
-    task_loss(experiment.task.kind, run_model(model, batch, config), batch.targets).backward()
+    task_loss(experiment.task.kind, experiment.method.predictor(model)(batch), batch.targets).backward()
     expected, found = gradients(model), step_gradients(folder, config, shares)
     assert found.keys() == expected.keys()
     assert max(value.abs().max() for value in expected.values()) > 0.01
@@ -84,9 +91,11 @@ def test_the_norm_of_the_whole_gradient_is_clipped(folder: Path, grad_clip: floa
 def test_precision_is_that_of_training_alone_and_predictions_are_fp32(folder: Path, precision: str) -> None:
     trainer = trainer_of(folder, tiny_config(frozen=True, precision=precision))
     seen: list[torch.dtype] = []
-    trainer.model.get_submodule("frame_projection").register_forward_hook(lambda *given: seen.append(given[2].dtype))
+    trainer.model.get_submodule("frame_features.projection").register_forward_hook(
+        lambda *given: seen.append(given[2].dtype)
+    )
     trainer._step(trainer.source.batches([np.arange(3)], 0), 3)
-    logits_of(trainer.model, trainer.source, trainer.config, CPU)
+    logits_of(trainer.experiment.method, trainer.model, trainer.source, trainer.config, CPU)
     assert seen[0] == {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     assert set(seen[1:]) == {torch.float32}
 
@@ -94,28 +103,27 @@ def test_precision_is_that_of_training_alone_and_predictions_are_fp32(folder: Pa
 def test_every_step_trains_with_dropout_also_after_validation(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     modes: list[bool] = []
 
-    def recording(model: nn.Module, *arguments: Any) -> Tensor:  # noqa: ANN401
-        modes.append(model.training and all(part.training for part in model.modules()))
-        return run_model(model, *arguments)
+    plain = CausalMethod.loss
 
-    monkeypatch.setattr(loop, "run_model", recording)
+    def recording(method: CausalMethod, model: nn.Module, batch: Batch) -> Tensor:
+        modes.append(model.training and all(part.training for part in model.modules()))
+        return plain(method, model, batch)
+
+    monkeypatch.setattr(CausalMethod, "loss", recording)
     run_training(folder, tiny_config(frozen=True, validation_split="test"))
     assert modes == [True] * 9
 
 
 def test_live_and_frozen_give_the_same_logits_for_the_same_weights(folder: Path) -> None:
     """The live path decodes, normalises and encodes in the step; the frozen one did so when tokens were made."""
-    live, frozen = tiny_config(), tiny_config(frozen=True)
-    sources = {
-        name: open_experiment(folder, config).sources(CPU, progress=False)["test"]
-        for name, config in (("live", live), ("frozen", frozen))
-    }
-    model = open_experiment(folder, live).build_model()
+    live, frozen = (open_experiment(folder, config) for config in (tiny_config(), tiny_config(frozen=True)))
+    model = live.build_model()
     heads = copy.deepcopy(model)
-    heads.video_encoder = None
-    expected = logits_of(heads, sources["frozen"], frozen, CPU)
+    assert isinstance(heads, CMDCL)
+    heads.frame_features.video_encoder = None
+    expected = logits_on_test(frozen, heads)
     assert expected.std(axis=0).min() > 1e-4
-    np.testing.assert_allclose(logits_of(model, sources["live"], live, CPU), expected, atol=1e-5)
+    np.testing.assert_allclose(logits_on_test(live, model), expected, atol=1e-5)
 
 
 @pytest.mark.parametrize("frozen", [True, False])
@@ -127,6 +135,6 @@ def test_the_image_text_model_is_never_trained(folder: Path, frozen: bool) -> No
     assert batch.visual_prompts.grad_fn is None
     trained = [value for group in trainer.optimizer.param_groups for value in group["params"]]
     names = {name.partition(".")[0] for name, value in trainer.model.named_parameters() if value.requires_grad}
-    heads = {"text", "frame_projection", "tci", "temporal", "vci", "qformer", "classifier"}
-    assert names == (heads if frozen else heads | {"video_encoder"})
+    assert names == {"text", "frame_features", "tci", "temporal", "vci", "decoder"}
+    assert any("video_encoder" in name for name, _ in trainer.model.named_parameters()) == (not frozen)
     assert len(trained) == sum(value.requires_grad for value in trainer.model.parameters())

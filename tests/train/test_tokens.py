@@ -21,12 +21,13 @@ from cache.weights_file import WeightsFile
 from tests import toys
 from tests.toys import PROVENANCE, toy_dataset, toy_fingerprint, visual_prompt_rows
 from tests.train.runs import add_frames, picture_rows, tiny_config, write_toys
-from train import tokens
+from train import tokens, video_tokens
 from train.config import TrainConfig
 from train.encoders.timesformer import pool_frames
 from train.experiment import Experiment
 from train.frames import normalise
-from train.tokens import build_encoder, encoder_fingerprint, find_token_cache, token_fingerprint
+from train.methods.causal import CausalMethod
+from train.video_tokens import build_encoder, encoder_fingerprint, find_token_cache, token_fingerprint
 
 RANDOM = WeightsFile(name="none", path=None, sha256="none", licence="")
 CPU = torch.device("cpu")
@@ -48,7 +49,7 @@ def forbid_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
         raise AssertionError("the encoder was built though all tokens are cached")
 
-    monkeypatch.setattr(tokens, "build_encoder", refuse)
+    monkeypatch.setattr(video_tokens, "build_encoder", refuse)
 
 
 def test_frozen_tokens_equal_what_the_live_encoder_gives_for_the_test_view(folder: Path) -> None:
@@ -80,8 +81,10 @@ def test_a_grown_dataset_adds_tokens_of_the_new_clips_only(folder: Path) -> None
     config = tiny_config(frozen=True)
     experiment = open_experiment(folder, config)
     experiment.sources(CPU, progress=False)
-    assert experiment.token_cache is not None
-    first = read_sidecar(experiment.token_cache.folder, 0)
+    assert isinstance(experiment.method, CausalMethod)
+    assert experiment.method.token_cache is not None
+    tokens_folder = experiment.method.token_cache.folder
+    first = read_sidecar(tokens_folder, 0)
     grown = toy_dataset(18)
     plan = Plan.ensure(folder / "cache", [clip.id for clip in grown.clips], 5)
     for number in range(3, len(plan.shards)):
@@ -90,8 +93,8 @@ def test_a_grown_dataset_adds_tokens_of_the_new_clips_only(folder: Path) -> None
         write_shard(folder / "cache" / "visual_prompts", number, "visual_prompts", rows, fingerprint=mark)
     add_frames(folder / "cache")
     assert len(open_experiment(folder, config, grown).sources(CPU, progress=False)["train"].clip_set) == 12
-    assert read_sidecar(experiment.token_cache.folder, 0) == first
-    second = read_sidecar(experiment.token_cache.folder, 1)
+    assert read_sidecar(tokens_folder, 0) == first
+    second = read_sidecar(tokens_folder, 1)
     assert second is not None
     assert [clip.id for clip in second.clips] == [f"clip-{number:03d}" for number in range(12, 18)]
 

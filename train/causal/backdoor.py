@@ -1,17 +1,24 @@
-"""Back-door adjustment on the text side: CMDCL's textual causal intervention (TCI, Eq. 2-3).
+"""Back-door adjustment on the text side: CMDCL's TCI (Eq. 2-3), and PCMCI's ICH and ICI.
 
-A vision-language model's text embeddings carry biases from its training captions. TCI stratifies over what the
-frozen image encoder sees in this video: each class gathers the frames that its text favours, and the text is
-corrected by what was gathered. Scores are cosines: raw dot products of CLIP vectors saturate the softmax.
+A vision-language model's text embeddings carry biases from its training captions. The adjustment stratifies over what
+the frozen image encoder sees in this video: each class gathers frames, and the text is corrected by what was gathered.
+TCI lets each class choose its frames alone; ICH makes classes and frames share by optimal transport. Scores are
+cosines: raw dot products of CLIP vectors saturate the softmax. ICI needs no code here: it is `Relations` over classes.
 
 Axis letters: n batch, L frames used, C classes, D joint width.
 """
 
+from typing import Literal, get_args
+
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from train.causal.approximator import Approximator, ApproximatorKind
+from train.causal.joint_space import frame_cosines
+from train.causal.transport import TransportConfig, transport_plan
+
+Correction = Literal["add", "concat_mlp"]
+FrameWeights = Literal["plan", "softmax"]
 
 
 def bias_scores(text: Tensor, visual_prompts: Tensor, temperature: float) -> Tensor:
@@ -25,9 +32,7 @@ def bias_scores(text: Tensor, visual_prompts: Tensor, temperature: float) -> Ten
     Returns:
         (n, C, L), fp32 also under autocast.
     """
-    with torch.autocast(visual_prompts.device.type, enabled=False):
-        text = F.normalize(text.float(), dim=-1)
-        return (text @ visual_prompts.float().transpose(1, 2) / temperature).softmax(dim=-1)
+    return (frame_cosines(text, visual_prompts) / temperature).softmax(dim=-1)
 
 
 def gather_bias(scores: Tensor, visual_prompts: Tensor) -> Tensor:
@@ -56,3 +61,71 @@ class TextualIntervention(nn.Module):
         """text: (C, D) or (n, C, D), visual_prompts: (n, L, D) of length 1 -> (n, C, D)."""
         bias = gather_bias(bias_scores(text, visual_prompts, self.temperature), visual_prompts)
         return self.approximator(text, bias, residual=text)
+
+
+class TransportIntervention(nn.Module):
+    """ICH: text and visual prompts to corrected text T' (PCMCI; equations are ours, from a summary of the paper)."""
+
+    def __init__(
+        self,
+        dim: int,
+        *,
+        correction: Correction,
+        weights: FrameWeights,
+        transport: TransportConfig,
+        temperature: float,
+        approximator: ApproximatorKind,
+    ) -> None:
+        """Build the stage.
+
+        Args:
+            dim: D.
+            correction: `add` is T + LN(H) W_H with W_H = 0 at first, `concat_mlp` is TCI's h([T, H]).
+            weights: `plan` weights frames by optimal transport, `softmax` as TCI does.
+            transport: settings of the plan.
+            temperature: tau of the softmax.
+            approximator: form of h.
+        """
+        super().__init__()
+        if correction not in get_args(Correction) or weights not in get_args(FrameWeights):
+            raise ValueError(f"correction {correction!r} or weights {weights!r} is unknown")
+        self.weights: FrameWeights = weights
+        self.transport = transport
+        self.temperature = temperature
+        is_added = correction == "add"
+        self.approximator = None if is_added else Approximator(dim, approximator)
+        self.norm = nn.LayerNorm(dim) if is_added else None
+        self.projection = nn.Linear(dim, dim, bias=False) if is_added else None  # W_H
+        if self.projection is not None:
+            nn.init.zeros_(self.projection.weight)
+
+    def forward(self, text: Tensor, visual_prompts: Tensor) -> tuple[Tensor, Tensor]:
+        """Correct the text by what each class gathers.
+
+        Args:
+            text: (C, D) or (n, C, D).
+            visual_prompts: (n, L, D), of length 1.
+
+        Returns:
+            T' (n, C, D), and the weights of frames (n, C, L), whose rows sum to 1: C times the plan, or the softmax.
+        """
+        weights = self._frame_weights(text, visual_prompts)
+        gathered = gather_bias(weights, visual_prompts)  # H (n, C, D)
+        if self.approximator is not None:
+            return self.approximator(text, gathered, residual=text), weights
+        assert self.norm is not None
+        assert self.projection is not None
+        return text + self.projection(self.norm(gathered)), weights
+
+    def _frame_weights(self, text: Tensor, visual_prompts: Tensor) -> Tensor:
+        if self.weights == "softmax":
+            return bias_scores(text, visual_prompts, self.temperature)
+        settings = self.transport
+        with torch.set_grad_enabled(settings.grad and torch.is_grad_enabled()):
+            plan = transport_plan(
+                frame_cosines(text, visual_prompts),
+                eps=settings.eps,
+                iters=settings.iters,
+                tolerance=settings.tolerance,
+            )
+        return plan * plan.shape[1]

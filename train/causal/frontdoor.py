@@ -1,11 +1,14 @@
-"""Front-door adjustment on the visual side: temporal layers and CMDCL's visual causal intervention (VCI, Eq. 4-8).
+"""Front-door adjustment on the visual side: CMDCL's visual causal intervention (VCI, Eq. 4-8) and PCMCI's IVC.
 
-The debiased text of a class is the mediator: it weights each coordinate of each frame. The weights have
-n * C * L * D entries (100 MB per video at COIN's 778 classes and 64 frames), so they are never held at once:
-classes go in chunks, recomputed in the backward pass. The result does not depend on the chunk size.
+Both encode frames over time, gather them for each class under a mediator (the debiased text), and approximate the
+adjustment; they differ in how a class gathers. VCI weights each coordinate of each frame: n * C * L * D numbers
+(100 MB per video at COIN's 778 classes and 64 frames), so they are never held at once: classes go in chunks,
+recomputed in the backward pass. The result does not depend on the chunk size.
 
 Axis letters: n batch, L frames used, C classes, D joint width.
 """
+
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -13,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from train.causal.approximator import Approximator, ApproximatorKind
-from train.layers import FeedForward, SelfAttention
+from train.layers import CrossAttention, FeedForward, SelfAttention
 
 
 class TemporalLayer(nn.Module):
@@ -35,12 +38,12 @@ class TemporalLayer(nn.Module):
 
 
 class TemporalEncoder(nn.Module):
-    """Frame features V with positions through H temporal layers: V^(H). With no layer, positions alone."""
+    """Frame features V with positions through the given layers: V^(H). With no layer, positions alone."""
 
-    def __init__(self, dim: int, *, num_frames: int, layers: int, heads: int, feed_forward: bool) -> None:
+    def __init__(self, dim: int, *, num_frames: int, layers: Iterable[nn.Module]) -> None:
         super().__init__()
         self.time_embed = nn.Parameter(torch.zeros(num_frames, dim))
-        self.layers = nn.ModuleList(TemporalLayer(dim, heads, feed_forward=feed_forward) for _ in range(layers))
+        self.layers = nn.ModuleList(layers)
 
     def forward(self, visual: Tensor) -> Tensor:
         """visual: (n, L, D) -> (n, L, D)."""
@@ -96,16 +99,55 @@ def emphasise(visual: Tensor, text: Tensor, *, temperature: float, class_chunk: 
         return torch.cat([one_chunk(visual, chunk, temperature) for chunk in chunks], dim=1)
 
 
-class VisualIntervention(nn.Module):
-    """VCI: frames V^(H) and a mediator to one deconfounded visual vector per class, V' (CMDCL, Eq. 6-8)."""
+class ElementwiseTransformation(nn.Module):
+    """VCI's own way from frames to classes: every coordinate of every frame has a weight (CMDCL, Eq. 6-7)."""
 
-    def __init__(self, dim: int, *, temperature: float, approximator: ApproximatorKind, class_chunk: int) -> None:
+    def __init__(self, *, temperature: float, class_chunk: int) -> None:
         super().__init__()
         self.temperature = temperature
         self.class_chunk = class_chunk
+
+    def forward(self, visual: Tensor, mediator: Tensor) -> Tensor:
+        """visual: (n, L, D), mediator: (n, C, D) -> (n, C, D)."""
+        return emphasise(visual, mediator, temperature=self.temperature, class_chunk=self.class_chunk)
+
+
+class RelationTransformation(nn.Module):
+    """IVC's way from frames to classes: T(V, M) attends to frames in each of K bases, then joins them by W (PCMCI).
+
+    The mediator is layer-normalised for its queries: class embeddings have length 1, and products of their coordinates
+    with a default projection are so small that every class would start with the plain mean of the frames.
+    """
+
+    def __init__(self, dim: int, bases: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.attention = CrossAttention(dim, bases)
+
+    def forward(self, visual: Tensor, mediator: Tensor) -> Tensor:
+        """visual: (n, L, D), mediator: (n, C, D) -> (n, C, D)."""
+        return self.attention(self.norm(mediator), visual)
+
+
+class VisualIntervention(nn.Module):
+    """VCI (CMDCL, Eq. 6-8) or IVC (PCMCI): frames and a mediator to one deconfounded visual vector per class.
+
+    Two steps: `transform` gathers frames under the mediator, `deconfound` is the approximator g([mediator, gathered]).
+    """
+
+    def __init__(self, dim: int, *, transformation: nn.Module, approximator: ApproximatorKind) -> None:
+        super().__init__()
+        self.transformation = transformation
         self.approximator = Approximator(dim, approximator)
 
     def forward(self, visual: Tensor, mediator: Tensor) -> Tensor:
         """visual: (n, L, D), mediator: (n, C, D) -> (n, C, D)."""
-        emphasised = emphasise(visual, mediator, temperature=self.temperature, class_chunk=self.class_chunk)
-        return self.approximator(mediator, emphasised, residual=emphasised)
+        return self.deconfound(mediator, self.transform(visual, mediator))
+
+    def transform(self, visual: Tensor, mediator: Tensor) -> Tensor:
+        """CMDCL's v̂, PCMCI's V'. visual: (n, L, D), mediator: (n, C, D) -> (n, C, D)."""
+        return self.transformation(visual, mediator)
+
+    def deconfound(self, mediator: Tensor, gathered: Tensor) -> Tensor:
+        """CMDCL's V', PCMCI's V*. mediator and gathered: (n, C, D) -> (n, C, D)."""
+        return self.approximator(mediator, gathered, residual=gathered)

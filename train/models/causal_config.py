@@ -1,12 +1,15 @@
 """What CMDCL and PCMCI have in common: joint width, class embeddings, pooling of frames, approximators, decoder.
 
-Both papers print the same classifier around different interventions, so these keys have one meaning and one check.
+Both papers print the same classifier around different interventions, so these keys have one meaning and one check, and
+the parts that they describe are built here.
 """
 
 from dataclasses import dataclass
 
 from train.causal.approximator import ApproximatorKind
-from train.encoders.timesformer import FramePool
+from train.classifier import ClassDecoder
+from train.encoders.frame_features import FrameFeatures
+from train.encoders.timesformer import FramePool, TimeSformer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +34,43 @@ class CausalConfig:
     """Fine-tune the class embeddings T, which start as the cached text embeddings."""
 
     def __post_init__(self) -> None:
-        for name in ("dim", "qformer_layers", "qformer_heads", "qformer_ffn"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
-        if self.dim % self.qformer_heads:
-            raise ValueError(f"qformer_heads {self.qformer_heads} does not divide dim {self.dim}")
+        self._check_sizes("dim", "qformer_layers", "qformer_heads", "qformer_ffn")
+        self._check_heads("qformer_heads")
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout is {self.dropout}: it must lie in [0, 1)")
+
+    def frame_features(self, *, num_frames: int, video_width: int, video_encoder: TimeSformer | None) -> FrameFeatures:
+        """The part that turns L frames, or tokens of width d_v, into V; ConfigError if the encoder does not fit."""
+        return FrameFeatures(
+            self.dim,
+            num_frames=num_frames,
+            video_width=video_width,
+            video_encoder=video_encoder,
+            pool=self.frame_pool,
+        )
+
+    def decoder(self, num_classes: int) -> ClassDecoder:
+        """The part that turns class queries and visual keys into logits."""
+        return ClassDecoder(
+            num_classes,
+            self.dim,
+            layers=self.qformer_layers,
+            heads=self.qformer_heads,
+            hidden=self.qformer_ffn,
+            dropout=self.dropout,
+        )
+
+    def _check_sizes(self, *names: str) -> None:
+        for name in names:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
+
+    def _check_heads(self, *names: str) -> None:
+        for name in names:
+            if self.dim % getattr(self, name):
+                raise ValueError(f"{name} {getattr(self, name)} does not divide dim {self.dim}")
+
+    def _check_temperatures(self, *names: str) -> None:
+        for name in names:
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: a temperature must be positive")

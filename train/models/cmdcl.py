@@ -14,23 +14,19 @@ Axis letters: n batch, L frames used, C classes, D joint width, d_v width of the
 
 from dataclasses import dataclass
 
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from cache.errors import ConfigError
-from train.causal.approximator import ApproximatorKind
 from train.causal.backdoor import TextualIntervention
-from train.causal.frontdoor import TemporalEncoder, VisualIntervention
-from train.classifier import GroupWiseLinear, LightQFormer
-from train.encoders.timesformer import FramePool, TimeSformer, pool_frames
+from train.causal.frontdoor import ElementwiseTransformation, TemporalEncoder, TemporalLayer, VisualIntervention
+from train.causal.joint_space import class_embeddings, unit_prompts
+from train.encoders.timesformer import TimeSformer
+from train.models.causal_config import CausalConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class CMDCLConfig:
+class CMDCLConfig(CausalConfig):
     """Every switch and size of CMDCL; the defaults are the full model."""
 
-    dim: int = 512
-    """Joint width D; must be the width of the text embeddings and visual prompts."""
     tci: bool = True
     """Textual causal intervention (back-door). Off: T' = T."""
     tau_t: float = 0.01
@@ -49,38 +45,14 @@ class CMDCLConfig:
     """Attention heads of a temporal layer."""
     sta_ffn: bool = False
     """A feed-forward layer in each temporal layer. Chosen: none, from the published parameter count."""
-    approx: ApproximatorKind = "residual_mlp"
-    """Form of the approximators h and g. Chosen: starts at T' = T and V' = v̂."""
-    frame_pool: FramePool = "patch_mean"
-    """How patch tokens become one vector per frame."""
-    qformer_layers: int = 1
-    """Layers of the Q-Former. Chosen, with its other sizes, from the published parameter count."""
-    qformer_heads: int = 8
-    """Attention heads of the Q-Former."""
-    qformer_ffn: int = 2048
-    """Hidden width of the Q-Former's feed-forward layers."""
-    dropout: float = 0.1
-    """Dropout in the Q-Former."""
-    train_text: bool = True
-    """Fine-tune the class embeddings T, which start as the cached text embeddings."""
 
     def __post_init__(self) -> None:
-        for name in ("dim", "sta_heads", "qformer_layers", "qformer_heads", "qformer_ffn", "class_chunk"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
-        for name in ("tau_t", "tau_v"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} is {getattr(self, name)}: a temperature must be positive")
-        for name in ("sta_heads", "qformer_heads"):
-            if self.dim % getattr(self, name):
-                raise ValueError(f"{name} {getattr(self, name)} does not divide dim {self.dim}")
-        self._check_combination()
-
-    def _check_combination(self) -> None:
+        super().__post_init__()
+        self._check_sizes("sta_heads", "class_chunk")
+        self._check_heads("sta_heads")
+        self._check_temperatures("tau_t", "tau_v")
         if self.sta_layers < 0:
             raise ValueError(f"sta_layers is {self.sta_layers}: it must be 0 or more")
-        if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"dropout is {self.dropout}: it must lie in [0, 1)")
         if self.vci and self.temporal_control:
             raise ValueError("temporal_control is a control for vci = false: switch one of the two off")
 
@@ -110,45 +82,16 @@ class CMDCL(nn.Module):
             ConfigError: D is not `config.dim`, or the video encoder has another width or frame count.
         """
         super().__init__()
-        num_classes, dim = text_embeddings.shape
-        _check_parts(config, dim, num_frames, video_width, video_encoder)
         self.config = config
         self.num_frames = num_frames
-        self.text = nn.Parameter(F.normalize(text_embeddings.detach().float(), dim=-1), requires_grad=config.train_text)
-        self.video_encoder = video_encoder
-        self.frame_projection = nn.Linear(video_width, dim)
-        self.tci = (
-            TextualIntervention(dim, temperature=config.tau_t, approximator=config.approx) if config.tci else None
+        self.text = class_embeddings(text_embeddings, dim=config.dim, trained=config.train_text)
+        self.frame_features = config.frame_features(
+            num_frames=num_frames, video_width=video_width, video_encoder=video_encoder
         )
-        self.temporal = (
-            TemporalEncoder(
-                dim,
-                num_frames=num_frames,
-                layers=config.sta_layers,
-                heads=config.sta_heads,
-                feed_forward=config.sta_ffn,
-            )
-            if config.vci or config.temporal_control
-            else None
-        )
-        self.vci = (
-            VisualIntervention(
-                dim,
-                temperature=config.tau_v,
-                approximator=config.approx,
-                class_chunk=config.class_chunk,
-            )
-            if config.vci
-            else None
-        )
-        self.qformer = LightQFormer(
-            dim,
-            layers=config.qformer_layers,
-            heads=config.qformer_heads,
-            hidden=config.qformer_ffn,
-            dropout=config.dropout,
-        )
-        self.classifier = GroupWiseLinear(num_classes, dim)
+        self.tci = _tci(config) if config.tci else None
+        self.temporal = _temporal(config, num_frames) if config.vci or config.temporal_control else None
+        self.vci = _vci(config) if config.vci else None
+        self.decoder = config.decoder(len(text_embeddings))
 
     def forward(
         self, visual_prompts: Tensor, *, frames: Tensor | None = None, frame_tokens: Tensor | None = None
@@ -156,65 +99,40 @@ class CMDCL(nn.Module):
         """Class logits.
 
         Args:
-            visual_prompts: (n, L, D), V_P, in any scale: normalised here and nowhere else.
+            visual_prompts: (n, L, D), V_P, in any scale.
             frames: (n, L, 3, H, W), for the video encoder, normalised.
             frame_tokens: (n, L, d_v), pooled tokens of a frozen video encoder, in place of `frames`.
 
         Returns:
             (n, C).
         """
-        self._check_visual_prompts(visual_prompts)
-        visual = self.frame_projection(self._frame_tokens(frames, frame_tokens))  # V (n, L, D)
         text = self.debias_text(visual_prompts)  # T' (n, C, D)
+        visual = self.frame_features(frames=frames, frame_tokens=frame_tokens)  # V (n, L, D)
         if self.temporal is not None:
             visual = self.temporal(visual)  # V^(H) (n, L, D)
         if self.vci is not None:
             visual = self.vci(visual, text)  # V' (n, C, D)
-        return self.classifier(self.qformer(text, visual))
+        return self.decoder(text, visual)
 
     def debias_text(self, visual_prompts: Tensor) -> Tensor:
-        """T' for each video; T itself without TCI. visual_prompts: (n, L, D) -> (n, C, D)."""
+        """T' for each video; T itself without TCI. visual_prompts: (n, L, D), in any scale -> (n, C, D)."""
+        prompts = unit_prompts(visual_prompts, num_frames=self.num_frames, dim=self.config.dim)
         if self.tci is None:
-            return self.text.expand(len(visual_prompts), -1, -1)
-        return self.tci(self.text, F.normalize(visual_prompts.float(), dim=-1))
-
-    def _frame_tokens(self, frames: Tensor | None, frame_tokens: Tensor | None) -> Tensor:
-        """One video-encoder vector per frame, computed or given: (n, L, d_v)."""
-        if (frames is None) == (frame_tokens is None):
-            raise ValueError("give either frames or frame_tokens, and not both")
-        if frame_tokens is not None:
-            if frame_tokens.shape[1:] != (self.num_frames, self.frame_projection.in_features):
-                raise ValueError(
-                    f"frame_tokens have shape {tuple(frame_tokens.shape)}: expected "
-                    f"(n, {self.num_frames}, {self.frame_projection.in_features})"
-                )
-            return frame_tokens
-        if self.video_encoder is None:
-            raise ValueError("frames were given to a model without a video encoder: give frame_tokens")
-        return pool_frames(self.video_encoder(frames), self.num_frames, self.config.frame_pool)
-
-    def _check_visual_prompts(self, visual_prompts: Tensor) -> None:
-        if visual_prompts.ndim != 3 or visual_prompts.shape[1:] != (self.num_frames, self.config.dim):
-            raise ValueError(
-                f"visual_prompts have shape {tuple(visual_prompts.shape)}: expected "
-                f"(n, {self.num_frames}, {self.config.dim})"
-            )
+            return self.text.expand(len(prompts), -1, -1)
+        return self.tci(self.text, prompts)
 
 
-def _check_parts(
-    config: CMDCLConfig, dim: int, num_frames: int, video_width: int, video_encoder: TimeSformer | None
-) -> None:
-    """Refuse parts that do not fit each other, before any weight is made."""
-    if dim != config.dim:
-        raise ConfigError(
-            f"the text embeddings have width {dim} and the model's dim is {config.dim}: "
-            f"set dim = {dim}, or use the cache of another image encoder"
-        )
-    if video_encoder is None:
-        return
-    found = (video_encoder.config.width, video_encoder.config.num_frames)
-    if found != (video_width, num_frames):
-        raise ConfigError(
-            f"the video encoder has width {found[0]} for {found[1]} frames; "
-            f"the model asks for width {video_width} and {num_frames} frames"
-        )
+def _tci(config: CMDCLConfig) -> TextualIntervention:
+    return TextualIntervention(config.dim, temperature=config.tau_t, approximator=config.approx)
+
+
+def _temporal(config: CMDCLConfig, num_frames: int) -> TemporalEncoder:
+    layers = [
+        TemporalLayer(config.dim, config.sta_heads, feed_forward=config.sta_ffn) for _ in range(config.sta_layers)
+    ]
+    return TemporalEncoder(config.dim, num_frames=num_frames, layers=layers)
+
+
+def _vci(config: CMDCLConfig) -> VisualIntervention:
+    transformation = ElementwiseTransformation(temperature=config.tau_v, class_chunk=config.class_chunk)
+    return VisualIntervention(config.dim, transformation=transformation, approximator=config.approx)

@@ -156,6 +156,11 @@ class PeVLConfig:
             raise ValueError(f"similarities = {list(self.similarities)}: {', '.join(wrong)} need encoders that are off")
 
     @property
+    def is_contrastive(self) -> bool:
+        """Whether clips are matched with texts; else a linear classifier takes their place."""
+        return "text" in self.encoders
+
+    @property
     def refines(self) -> bool:
         """Whether the UCMR block has a part that is on."""
         return self.p2v != "off" or self.v2p

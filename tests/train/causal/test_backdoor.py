@@ -1,4 +1,4 @@
-"""CMDCL's TCI: invariants of the method specification."""
+"""CMDCL's TCI and PCMCI's ICH: invariants of the method specification."""
 
 import pytest
 import torch
@@ -6,7 +6,16 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from train.causal.approximator import Approximator, ApproximatorKind
-from train.causal.backdoor import TextualIntervention, bias_scores, gather_bias
+from train.causal.backdoor import (
+    Correction,
+    FrameWeights,
+    TextualIntervention,
+    TransportIntervention,
+    bias_scores,
+    gather_bias,
+)
+from train.causal.joint_space import frame_cosines
+from train.causal.transport import TransportConfig, transport_plan
 
 
 @pytest.fixture
@@ -117,3 +126,84 @@ def test_scores_stay_in_full_precision_under_autocast(text: Tensor, prompts: Ten
         bias = gather_bias(scores, prompts)
     assert torch.equal(scores, bias_scores(text, prompts, 0.01))
     assert torch.equal(bias, gather_bias(scores, prompts))
+
+
+def transport(
+    correction: Correction = "add",
+    weights: FrameWeights = "plan",
+    *,
+    grad: bool = False,
+    scrambled: bool = True,
+) -> TransportIntervention:
+    torch.manual_seed(2)
+    module = TransportIntervention(
+        16,
+        correction=correction,
+        weights=weights,
+        transport=TransportConfig(eps=0.1, grad=grad),
+        temperature=0.1,
+        approximator="residual_mlp",
+    )
+    if scrambled:
+        for parameter in module.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)
+    return module
+
+
+@pytest.mark.parametrize("correction", ["add", "concat_mlp"])
+def test_ich_starts_at_the_text_itself(correction: Correction, text: Tensor, prompts: Tensor) -> None:
+    corrected, _ = transport(correction, scrambled=False)(text, prompts)
+    assert torch.equal(corrected, text.expand(3, -1, -1))
+
+
+def test_ich_adds_the_normalised_barycentres_of_the_plan(text: Tensor, prompts: Tensor) -> None:
+    module = transport()
+    assert module.norm is not None
+    assert module.projection is not None
+    plan = transport_plan(frame_cosines(text, prompts), eps=0.1, iters=50, tolerance=1e-5)
+    gathered = 5 * plan @ prompts  # C times the plan: a convex combination per class
+    expected = text + module.norm(gathered) @ module.projection.weight.T
+    corrected, weights = module(text, prompts)
+    torch.testing.assert_close(corrected, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(weights.sum(dim=2), torch.ones(3, 5))
+    torch.testing.assert_close(weights.sum(dim=1), torch.full((3, 7), 5 / 7), atol=1e-4, rtol=0)
+
+
+def test_ich_with_softmax_weights_and_the_approximator_is_tci(text: Tensor, prompts: Tensor) -> None:
+    module, tci = transport("concat_mlp", "softmax"), intervention()
+    assert module.approximator is not None
+    module.approximator.load_state_dict(tci.approximator.state_dict())
+    corrected, weights = module(text, prompts)
+    assert torch.equal(corrected, tci(text, prompts))
+    assert torch.equal(weights, bias_scores(text, prompts, 0.1))
+    assert not torch.allclose(transport("concat_mlp", "plan")(text, prompts)[1], weights, atol=1e-2)
+
+
+def test_the_plan_takes_text_that_differs_between_videos(text: Tensor, prompts: Tensor) -> None:
+    module = transport()
+    corrected, _ = module(torch.stack([text, text.flip(0), text]), prompts)
+    torch.testing.assert_close(corrected[0], module(text, prompts)[0][0])
+    torch.testing.assert_close(corrected[1], module(text, prompts)[0][1].flip(0), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("grad", [True, False])
+def test_gradients_pass_through_the_plan_only_when_asked(grad: bool, text: Tensor, prompts: Tensor) -> None:
+    text.requires_grad_()
+    corrected, weights = transport(grad=grad)(text, prompts)
+    assert weights.requires_grad == grad
+    corrected.sum().backward()
+    assert text.grad is not None
+    additive_path = torch.full((5, 16), 3.0)
+    assert torch.allclose(text.grad, additive_path, atol=1e-4) == (not grad)
+
+
+def test_permuting_classes_permutes_the_corrected_text(text: Tensor, prompts: Tensor) -> None:
+    module = transport()
+    torch.testing.assert_close(module(text.flip(0), prompts)[0], module(text, prompts)[0].flip(1), atol=1e-5, rtol=1e-5)
+
+
+def test_choices_that_ich_does_not_know_are_refused() -> None:
+    with pytest.raises(ValueError, match="'subtract'"):
+        transport("subtract")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="'mean'"):
+        transport("add", "mean")  # type: ignore[arg-type]

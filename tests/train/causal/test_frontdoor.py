@@ -1,11 +1,20 @@
-"""CMDCL's temporal layers and VCI: invariants of the method specification."""
+"""Temporal layers, CMDCL's VCI and PCMCI's IVC: invariants of the method specification."""
 
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from train.causal.frontdoor import TemporalEncoder, VisualIntervention, emphasise, fine_scores
+from train.causal.approximator import ApproximatorKind
+from train.causal.frontdoor import (
+    ElementwiseTransformation,
+    RelationTransformation,
+    TemporalEncoder,
+    TemporalLayer,
+    VisualIntervention,
+    emphasise,
+    fine_scores,
+)
 
 
 @pytest.fixture
@@ -20,7 +29,18 @@ def text() -> Tensor:
 
 def temporal(layers: int = 2, *, feed_forward: bool = False) -> TemporalEncoder:
     torch.manual_seed(2)
-    return TemporalEncoder(16, num_frames=6, layers=layers, heads=4, feed_forward=feed_forward)
+    stack = [TemporalLayer(16, 4, feed_forward=feed_forward) for _ in range(layers)]
+    return TemporalEncoder(16, num_frames=6, layers=stack)
+
+
+def elementwise(kind: ApproximatorKind) -> VisualIntervention:
+    transformation = ElementwiseTransformation(temperature=1.0, class_chunk=2)
+    return VisualIntervention(16, transformation=transformation, approximator=kind)
+
+
+def relational(kind: ApproximatorKind = "residual_mlp", *, bases: int = 4) -> VisualIntervention:
+    torch.manual_seed(3)
+    return VisualIntervention(16, transformation=RelationTransformation(16, bases), approximator=kind)
 
 
 def test_fine_scores_sum_to_one_over_frames_for_every_class_and_coordinate(visual: Tensor, text: Tensor) -> None:
@@ -66,12 +86,12 @@ def test_scores_stay_in_full_precision_under_autocast(visual: Tensor, text: Tens
 
 
 def test_at_the_start_the_deconfounded_vector_is_the_emphasised_one(visual: Tensor, text: Tensor) -> None:
-    module = VisualIntervention(16, temperature=1.0, approximator="residual_mlp", class_chunk=2)
+    module = elementwise("residual_mlp")
     assert torch.equal(module(visual, text), emphasise(visual, text, temperature=1.0, class_chunk=2))
 
 
 def test_vci_itself_does_not_see_the_order_of_frames(visual: Tensor, text: Tensor) -> None:
-    module = VisualIntervention(16, temperature=1.0, approximator="mlp", class_chunk=2)
+    module = elementwise("mlp")
     torch.testing.assert_close(module(visual.flip(1), text), module(visual, text), atol=1e-5, rtol=1e-5)
 
 
@@ -100,3 +120,45 @@ def test_the_optional_feed_forward_layer_is_used_and_costs_parameters(visual: Te
     count = [sum(p.numel() for p in encoder.parameters()) for encoder in (plain, fed)]
     assert count[1] - count[0] == 16 * 64 + 64 + 64 * 16 + 16 + 2 * 16
     assert not torch.allclose(plain(visual), fed(visual), atol=1e-3)
+
+
+def test_ivc_starts_as_what_its_bases_gather(visual: Tensor, text: Tensor) -> None:
+    module = relational()
+    assert torch.equal(module(visual, text), module.transform(visual, text))
+    assert not torch.equal(relational("mlp")(visual, text), module.transform(visual, text))
+
+
+def test_one_basis_of_ivc_equals_the_formula(visual: Tensor, text: Tensor) -> None:
+    module = RelationTransformation(16, 4)
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    attention, coordinates = module.attention, slice(8, 12)  # the third of four bases
+    queries = attention.query(module.norm(text))[..., coordinates]
+    keys, values = (part[..., coordinates] for part in attention.key_value(visual).chunk(2, dim=-1))
+    gathered = (queries @ keys.mT / 4**0.5).softmax(dim=-1) @ values
+    nn.init.eye_(attention.proj.weight)  # W
+    nn.init.zeros_(attention.proj.bias)
+    torch.testing.assert_close(module(visual, text)[..., coordinates], gathered, atol=1e-5, rtol=1e-5)
+
+
+def test_ivc_gathers_alike_whatever_the_scale_of_the_mediator(visual: Tensor, text: Tensor) -> None:
+    module = RelationTransformation(16, 4)
+    torch.testing.assert_close(module(visual, 0.1 * text), module(visual, text), atol=1e-3, rtol=1e-3)
+
+
+def test_permuting_classes_permutes_what_ivc_returns(visual: Tensor, text: Tensor) -> None:
+    module = relational("mlp")
+    order = torch.tensor([3, 0, 4, 1, 2])
+    torch.testing.assert_close(module(visual, text[:, order]), module(visual, text)[:, order], atol=1e-5, rtol=1e-5)
+    assert module(visual, text).std(dim=1).min() > 1e-4
+
+
+def test_ivc_itself_does_not_see_the_order_of_frames(visual: Tensor, text: Tensor) -> None:
+    module = relational("mlp")
+    torch.testing.assert_close(module(visual.flip(1), text), module(visual, text), atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(module(visual + torch.arange(6)[None, :, None], text), module(visual, text), atol=1e-2)
+
+
+def test_bases_that_do_not_divide_the_width_are_refused_in_ivc() -> None:
+    with pytest.raises(ValueError, match="width 16 cannot be split into 3"):
+        RelationTransformation(16, 3)

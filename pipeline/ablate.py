@@ -1,0 +1,275 @@
+"""`deconfound ablate`: a table of a paper, every row trained with every seed, beside the figures that the paper prints.
+
+    OUT/<table>/<row>-seed<k>/    a run directory each, as `deconfound train` makes them
+    OUT/<table>/table.json        means and deviations over seeds, the printed figures, where the runs are
+    OUT/<table>/table.md          the same for people
+
+Runs that are finished are read, a stopped one continues: the same command goes on. The decision to question: seeds are
+the outer loop and the table is written after every run, so that a stop leaves a whole table of fewer seeds and not half
+a table of all. A printed figure is never shown without the name of its dataset: beside a run on another one it says
+what the paper found there, and nothing about this run.
+"""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cache import atomic
+from cache.errors import ConfigError
+from cache.manifest import Dataset, TaskKind
+from cache.run import Run
+from evaluate.metrics import evaluate
+from evaluate.paper import PaperResult
+from evaluate.tables import MAIN_METRICS, METRIC_NAMES, percent
+from pipeline.ablations import Ablation, Row
+from pipeline.config import load_recipe
+from pipeline.tables import format_table
+from train.config import TrainConfig
+from train.loop import train
+
+_PAPER_METRICS = {"acc1": "Acc@1", "acc5": "Acc@5", "mean_class_acc": "mean class accuracy", "map": "mAP"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Result:
+    """One trained row with one seed: its run and metric values by split."""
+
+    run: Run
+    splits: Mapping[str, Mapping[str, float]]
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """`0-4`, `0,2` or `3` as numbers.
+
+    Raises:
+        ConfigError: not of that form, or a seed is named twice.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
+        last = int(match[2] or match[1]) if match else -1
+        if match is None or last < int(match[1]):
+            raise ConfigError(f"--seeds {text!r}: give numbers and ranges, like 0-4 or 0,2")
+        seeds += range(int(match[1]), last + 1)
+    if len(set(seeds)) != len(seeds):
+        raise ConfigError(f"--seeds {text!r}: a seed is named twice")
+    return tuple(seeds)
+
+
+def ablate(
+    dataset: Dataset,
+    dataset_folder: Path,
+    cache: Path,
+    recipe: str,
+    table: Ablation,
+    out: Path,
+    *,
+    seeds: Sequence[int] = (0,),
+    overrides: Sequence[str] = (),
+    device: str = "cpu",
+    verify: bool = True,
+    token_cache: Path | None = None,
+    progress: bool = True,
+) -> dict[str, Any]:
+    """Trains what is missing of a table, and evaluates it.
+
+    Args:
+        dataset: the manifest.
+        dataset_folder: where it was read from.
+        cache: the feature cache.
+        recipe: a name or a path; its method must be the table's.
+        table: which rows.
+        out: the table gets a folder of its own in it.
+        seeds: each row is trained with each.
+        overrides: `a.b=value`, for all rows; not the keys that the table sets.
+        device: a torch device.
+        verify: check the sha256 of every shard, once per cache.
+        token_cache: folder of a frozen video encoder's tokens; by default CACHE/video_tokens.
+        progress: show progress on stderr.
+
+    Returns:
+        What table.json holds.
+
+    Raises:
+        ConfigError: a row has no valid configuration (nothing was trained), or cannot be trained (rows before it stay).
+        DeconfoundError: as `train`.
+    """
+    folder = out / table.name
+    results: dict[tuple[str, int], _Result] = {}
+    document: dict[str, Any] = {}
+    for (label, seed), config in _configs(recipe, table, seeds, overrides).items():
+        try:
+            run = train(
+                dataset,
+                dataset_folder,
+                cache,
+                folder / _run_name(label, seed),
+                config,
+                recipe=recipe,
+                device=device,
+                verify=verify,
+                token_cache=token_cache,
+                progress=progress,
+            )
+        except ConfigError as error:
+            raise ConfigError(f"table {table.name}, row {label!r}, seed {seed}: {error}") from error
+        results[label, seed] = _Result(run=run, splits=_scores(run))
+        document = _document(table, results, kind=dataset.task(run.info.task).kind)
+        document |= {"recipe": recipe, "overrides": list(overrides), "seeds": list(seeds)}
+        atomic.write_json(folder / "table.json", document)
+        atomic.write_bytes(folder / "table.md", table_to_markdown(document).encode())
+    return document
+
+
+def _configs(
+    recipe: str, table: Ablation, seeds: Sequence[int], overrides: Sequence[str]
+) -> dict[tuple[str, int], TrainConfig]:
+    """The configuration of every (label, seed): the recipe, then `--set`, then what the table sets."""
+    taken = {"train.seed", "train.variant", *(f"train.{key}" for row in table.rows for key in table.settings(row))}
+    for key in (override.partition("=")[0].strip() for override in overrides):
+        if key in taken:
+            raise ConfigError(
+                f"--set {key}: table {table.name} sets this key for every row; seeds are given by --seeds"
+            )
+    method = load_recipe(recipe, overrides).train.method
+    if method != table.method:
+        raise ConfigError(
+            f"table {table.name} is one of {table.method}, recipe {recipe} of {method}; the paper's is {table.recipe}"
+        )
+    return {(row.label, seed): _config(recipe, table, row, seed, overrides) for seed in seeds for row in table.rows}
+
+
+def _config(recipe: str, table: Ablation, row: Row, seed: int, overrides: Sequence[str]) -> TrainConfig:
+    settings = {**table.settings(row), "variant": row.label, "seed": seed}
+    # Texts, numbers, truth values and lists of them are written alike in JSON and TOML.
+    changes = [f"train.{key}={json.dumps(value)}" for key, value in settings.items()]
+    try:
+        return load_recipe(recipe, [*overrides, *changes]).train
+    except ConfigError as error:
+        raise ConfigError(f"table {table.name}, row {row.label!r}: {error}") from error
+
+
+def _run_name(label: str, seed: int) -> str:
+    return f"{re.sub(r'[^a-z0-9.]+', '-', label.lower()).strip('-')}-seed{seed}"
+
+
+def _scores(run: Run) -> dict[str, dict[str, float]]:
+    """Split -> metric -> value; a split without any label has nothing to evaluate."""
+    found = {split: run.predictions(split) for split in run.config["train"]["predict_splits"]}
+    cards = {
+        split: evaluate(item) for split, item in found.items() if item.kind == "single" or bool(item.targets.any())
+    }
+    return {split: {name: card[name] for name in METRIC_NAMES if name in card} for split, card in cards.items()}
+
+
+def _document(table: Ablation, results: Mapping[tuple[str, int], _Result], *, kind: TaskKind) -> dict[str, Any]:
+    info = next(iter(results.values())).run.info
+    where = {"dataset": info.dataset, "task": info.task, "protocol": info.protocol}
+    notices = dict.fromkeys(notice for result in results.values() for notice in result.run.info.notices)
+    heading = {"table": table.name, "title": table.title, "paper": table.paper, "method": table.method}
+    rows = []
+    for row in table.rows:
+        done = {seed: result for (label, seed), result in results.items() if label == row.label}
+        runs = {str(seed): result.run.path.name for seed, result in done.items()}
+        splits = _over_seeds([result.splits for result in done.values()])
+        printed = [_figure(figure, kind, where) for figure in table.figures(row) if figure.metrics(kind)]
+        settings = table.settings(row)
+        rows.append({"label": row.label, "settings": settings, "runs": runs, "splits": splits, "printed": printed})
+    return {**heading, **where, "kind": kind, "rows": rows, "notices": list(notices)}
+
+
+def _figure(figure: PaperResult, kind: TaskKind, where: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        **{key: getattr(figure, key) for key in ("dataset", "metric", "source")},
+        "percent": figure.value,
+        "compare_with": list(figure.metrics(kind)),
+        "same_dataset": figure.is_of(**where),
+    }
+
+
+def _over_seeds(members: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, Any]]:
+    """Split -> metric -> mean, deviation (None with one seed) and the values themselves."""
+    if not members:
+        return {}
+    spreads: dict[str, dict[str, Any]] = {}
+    for split, metrics in members[0].items():
+        for metric in metrics:
+            values = [member[split][metric] for member in members]
+            deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+            spread = {"mean": float(np.mean(values)), "sd": deviation, "values": values}
+            spreads.setdefault(split, {})[metric] = spread
+    return spreads
+
+
+def table_to_text(document: Mapping[str, Any]) -> str:
+    """The table for the terminal, after the runs' notices."""
+    header, rows = _cells(document)
+    notes = [f"note: {notice}" for notice in document["notices"]]
+    return "\n".join([*notes, _title(document), format_table(header, rows), _caption(document)])
+
+
+def table_to_markdown(document: Mapping[str, Any]) -> str:
+    """The table for table.md, after the runs' notices."""
+    header, rows = _cells(document)
+    lines = [[cell.replace("|", r"\|") for cell in line] for line in (header, ["---"] * len(header), *rows)]
+    notes = [f"> **{notice}**\n" for notice in document["notices"]]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join([f"# {_title(document)}\n", *notes, table, "", _caption(document), ""])
+
+
+def _title(document: Mapping[str, Any]) -> str:
+    where = f"{document['dataset']}, task {document['task']}, protocol {document['protocol']}"
+    return f"{document['paper']}, {document['title']}: {where}"
+
+
+def _cells(document: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Header and a line per row and split; a row that is not trained yet has one line."""
+    rows = document["rows"]
+    found = {metric for row in rows for split in row["splits"].values() for metric in split}
+    metrics = [metric for metric in MAIN_METRICS[document["kind"]] if metric in found]
+    columns = _printed_columns(rows)
+    header = ["row", "split", "seeds", *(METRIC_NAMES[metric] for metric in metrics)]
+    header += [f"printed {_PAPER_METRICS[metric]}, {dataset}" for dataset, metric in columns]
+    lines = []
+    for row in rows:
+        figures = {(figure["dataset"], figure["metric"]): f"{figure['percent']:g}" for figure in row["printed"]}
+        paper = [figures.get(column, "-") for column in columns]
+        for split, spreads in (row["splits"] or {"-": {}}).items():
+            own = [_spread(spreads.get(metric)) for metric in metrics]
+            lines.append([row["label"], split, str(len(row["runs"])), *own, *paper])
+    return header, lines
+
+
+def _printed_columns(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """(dataset, metric) of the run's own benchmark; where the paper has no table for it, all those that it has."""
+    figures = [figure for row in rows for figure in row["printed"]]
+    same = [figure for figure in figures if figure["same_dataset"]]
+    return list(dict.fromkeys((figure["dataset"], figure["metric"]) for figure in same or figures))
+
+
+def _spread(spread: Mapping[str, Any] | None) -> str:
+    if spread is None:
+        return "-"
+    return percent(spread["mean"]) + ("" if spread["sd"] is None else f" ± {percent(spread['sd'])}")
+
+
+def _caption(document: Mapping[str, Any]) -> str:
+    """What the numbers are, and what the printed ones are not."""
+    sentences = ["In percent; mean ± standard deviation over seeds."]
+    figures = [figure for row in document["rows"] for figure in row["printed"]]
+    sources = ", ".join(dict.fromkeys(figure["source"] for figure in figures))
+    if not figures:
+        sentences.append(f"{document['paper']} prints no figures for this table.")
+    elif any(figure["same_dataset"] for figure in figures):
+        sentences.append(f"Printed figures are those of {document['paper']} ({sources}).")
+    else:
+        sentences.append(
+            f"Printed figures are those of {document['paper']} ({sources}) on other data: none is for "
+            f"{document['dataset']}, so they say nothing about these runs."
+        )
+    return " ".join(sentences)

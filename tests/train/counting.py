@@ -1,0 +1,53 @@
+"""Another way to count: torch's own counter of what a module computes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+_LEARNED = {"mm", "addmm", "convolution"}
+
+
+@dataclass(frozen=True)
+class Counted:
+    """MACs by the place in the module tree and the operation; two FLOPs are one MAC."""
+
+    by_module: dict[str, dict[str, int]]
+
+    def total(self, name: str = "Global") -> int:
+        return sum(self.by_module.get(name, {}).values())
+
+    def learned(self, name: str = "Global") -> int:
+        """Products with one matrix for all items, as linear layers and convolutions are computed."""
+        return sum(count for operation, count in self.by_module.get(name, {}).items() if operation in _LEARNED)
+
+
+def count(run: Callable[[], Any]) -> Counted:
+    """Runs a model once, without gradients; on the meta device this costs nothing."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        run()
+    return Counted(
+        {
+            name: {str(operation).removeprefix("aten."): flops // 2 for operation, flops in operations.items()}
+            for name, operations in counter.get_flop_counts().items()
+        }
+    )
+
+
+def num_params(*modules: nn.Module | nn.Parameter | None) -> int:
+    """All of the modules' parameters."""
+    found = [
+        parameter
+        for module in modules
+        if module is not None
+        for parameter in ([module] if isinstance(module, nn.Parameter) else module.parameters())
+    ]
+    return sum(parameter.numel() for parameter in found)
+
+
+def num_trained(module: nn.Module) -> int:
+    """Those that take gradients."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad)

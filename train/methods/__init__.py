@@ -1,0 +1,1 @@
+"""What the papers' methods read from a cache, and how their models are made, trained and asked."""
