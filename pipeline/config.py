@@ -65,6 +65,12 @@ def load_recipe(name: str | None, overrides: Sequence[str] = ()) -> Recipe:
         ConfigError: no such recipe, not TOML, or an override without '='.
     """
     values = _read(name) if name else {}
+    apply_overrides(values, overrides)
+    return Recipe(name or "defaults", values)
+
+
+def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Puts texts like `extract.num_frames=16` into a recipe's values; see `load_recipe`."""
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator:
@@ -73,7 +79,6 @@ def load_recipe(name: str | None, overrides: Sequence[str] = ()) -> Recipe:
         if path[0] not in _SECTIONS or len(path) < 2:
             raise ConfigError(f"--set {key.strip()}: keys begin with one of {', '.join(s + '.' for s in _SECTIONS)}")
         _assign(values, path, _parse(text.strip()))
-    return Recipe(name or "defaults", values)
 
 
 def _read(name: str, seen: tuple[str, ...] = ()) -> dict[str, Any]:

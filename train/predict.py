@@ -6,7 +6,7 @@ chosen here, and predictions of a run that has not finished say so in their noti
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,14 @@ class TrainedModel:
             yield f"checkpoint: unfinished run, {self.epochs_done} of {config.epochs} epochs"
 
 
+@dataclass(frozen=True, kw_only=True)
+class UnlabelledLogits:
+    """Logits (n, C) of n clips whose classes nobody knows."""
+
+    clip_ids: tuple[str, ...]
+    logits: npt.NDArray[np.float32]
+
+
 def predict(
     run: Path,
     *,
@@ -93,7 +101,7 @@ def predict(
         config,
         splits=config.predict_splits if split is None else (split,),
         token_root=token_cache,
-        stored={stream: Fingerprint.from_json(body) for stream, body in position.fingerprints.items()},
+        stored=_stored(position),
     )
     check_unchanged(experiment, position)
     target = resolve_device(device)
@@ -101,6 +109,45 @@ def predict(
     with memory_advice(_MEMORY_ADVICE):
         trained = load_trained(run / "checkpoints", kind, experiment, target)
         return [predict_split(current, experiment, source, trained) for source in sources.values()]
+
+
+def predict_videos(run: Path, dataset: Dataset, split: str, cache: Path, *, device: str) -> UnlabelledLogits:
+    """Logits of clips without labels, of a cache made with the run's settings; nothing is written into the run.
+
+    Args:
+        run: the run directory.
+        dataset: a manifest with the run's task.
+        split: of the dataset's one protocol.
+        cache: the features; tokens of a frozen encoder are added to it.
+        device: a torch device.
+
+    Raises:
+        CacheError: the run has no checkpoint, or the cache was made with other settings than the run's.
+        ConfigError: no clip has features.
+    """
+    config = from_json(Run.open(run).config["train"])
+    kind: Kind = "best" if config.validation_split else "last"
+    position = checkpoint.require_position(run / "checkpoints", kind)
+    (protocol,) = dataset.protocols
+    experiment = Experiment.open(
+        dataset,
+        cache,
+        replace(config, protocol=protocol, train_split=split, predict_splits=(split,), validation_split=""),
+        splits=(split,),
+        stored=_stored(position),
+        labelled=False,
+    )
+    check_unchanged(experiment, position)
+    target = resolve_device(device)
+    source = experiment.sources(target, progress=False)[split]
+    with memory_advice(_MEMORY_ADVICE):
+        trained = load_trained(run / "checkpoints", kind, experiment, target)
+        logits = logits_of(experiment.method, trained.model, source, config, target)
+    return UnlabelledLogits(clip_ids=tuple(clip.id for clip in source.clip_set.clips), logits=logits)
+
+
+def _stored(position: Position) -> dict[str, Fingerprint]:
+    return {stream: Fingerprint.from_json(body) for stream, body in position.fingerprints.items()}
 
 
 def load_trained(folder: Path, kind: Kind, experiment: Experiment, device: torch.device) -> TrainedModel:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -26,8 +25,8 @@ class Counted:
 
 
 def count(run: Callable[[], Any]) -> Counted:
-    """Runs a model once, without gradients; on the meta device this costs nothing."""
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    """Runs a model forward once; with fake tensors or on the meta device this costs nothing."""
+    with FlopCounterMode(display=False) as counter:
         run()
     return Counted(
         {

@@ -1,0 +1,114 @@
+"""`train`, `predict`, `recognise`: from a cache to logits."""
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from cache.manifest import Dataset
+from pipeline.commands.options import (
+    EXIT_FAILED_ITEMS,
+    PATH,
+    cache_option,
+    device_option,
+    json_option,
+    set_option,
+    token_cache_option,
+)
+from pipeline.config import load_recipe
+
+
+@click.command()
+@click.argument("dataset", type=PATH)
+@cache_option
+@click.option("--recipe", required=True, help="A recipe by name, or a path to a .toml file.")
+@click.option("--run", "run_folder", type=PATH, required=True, help="Run directory to make or to continue.")
+@click.option("--seed", type=int, help="Instead of train.seed.")
+@click.option("--no-verify", is_flag=True, help="Do not check the sha256 of the cache's shards.")
+@token_cache_option
+@device_option
+@set_option
+def train(
+    dataset: Path,
+    cache: Path,
+    recipe: str,
+    run_folder: Path,
+    seed: int | None,
+    no_verify: bool,
+    token_cache: Path | None,
+    device: str,
+    overrides: tuple[str, ...],
+) -> None:
+    """Train a recipe's model from the cache and write the logits of its test splits. Continues a stopped run."""
+    from train.loop import train as run_training
+
+    config = load_recipe(recipe, [*overrides, *([] if seed is None else [f"train.seed={seed}"])]).train
+    run = run_training(
+        Dataset.read(dataset),
+        dataset,
+        cache,
+        run_folder,
+        config,
+        recipe=recipe,
+        device=device,
+        verify=not no_verify,
+        token_cache=token_cache,
+    )
+    click.echo(f"{run.path}: {run.info.status}; predictions for {', '.join(run.splits)}")
+
+
+@click.command()
+@click.argument("run_folder", metavar="RUN", type=PATH)
+@click.option("--split", help="Split of the run's protocol [the recipe's predict_splits].")
+@click.option("--dataset", type=PATH, help="Dataset folder, instead of the one trained on.")
+@click.option("--cache", type=PATH, help="Cache folder, instead of the one trained on.")
+@token_cache_option
+@device_option
+def predict(
+    run_folder: Path,
+    split: str | None,
+    dataset: Path | None,
+    cache: Path | None,
+    token_cache: Path | None,
+    device: str,
+) -> None:
+    """Write raw logits of a split into the run directory."""
+    from train.predict import predict as run_prediction
+
+    for predictions in run_prediction(
+        run_folder, split=split, dataset=dataset, cache=cache, token_cache=token_cache, device=device
+    ):
+        click.echo(f"{predictions.split}: {len(predictions.clip_ids)} clips, {len(predictions.skipped)} skipped")
+
+
+@click.command()
+@click.argument("run_folder", metavar="RUN", type=PATH)
+@click.argument("videos", metavar="VIDEO...", type=PATH, nargs=-1, required=True)
+@click.option("--top", type=click.IntRange(min=1), default=5, show_default=True, help="Classes to name.")
+@click.option("--recipe", help="Recipe whose [extract] section to use, where the run remembers none.")
+@click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Decode processes.")
+@device_option
+@set_option
+@json_option
+def recognise(
+    run_folder: Path,
+    videos: tuple[Path, ...],
+    top: int,
+    recipe: str | None,
+    workers: int,
+    device: str,
+    overrides: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Name the most probable classes of new videos, with a trained run."""
+    from pipeline.recognise import recognise as run_recognition
+    from pipeline.recognise import recognitions_to_text
+
+    found = run_recognition(
+        run_folder, videos, top=top, recipe=recipe, overrides=overrides, workers=workers, device=device
+    )
+    result = {"run": str(run_folder), "videos": [one.to_json() for one in found]}
+    click.echo(json.dumps(result) if as_json else recognitions_to_text(found))
+    if any(one.failure for one in found):
+        sys.exit(EXIT_FAILED_ITEMS)
