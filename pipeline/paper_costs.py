@@ -53,7 +53,7 @@ class PrintedCost:
 
 def printed_costs(method: str) -> list[PrintedCost]:
     """Every cost that a method's paper prints of a model that can be counted here, once each, in the paper's order."""
-    models = _MODELS[method]
+    models = MODELS[method]
     rows: dict[tuple[str, str, float], PaperResult] = {}
     for row in paper_results():
         if row.paper.lower() == method and row.metric in _SCALE and row.method in models:
@@ -117,7 +117,7 @@ def _parts(config: PeVLConfig, num_frames: int = 16) -> Mapping[str, Any]:
     return pevl_parts(config, num_frames=num_frames, num_classes=48, num_joints=17, clip=clip_shape(config.clip))
 
 
-_MODELS: dict[str, dict[str, tuple[str, Callable[[], Cost]]]] = {
+MODELS: dict[str, dict[str, tuple[str, Callable[[], Cost]]]] = {
     "cmdcl": {
         "CMDCL": ("sum", partial(_causal, "cmdcl")),
         "BIKE": ("", text4vis),

@@ -118,7 +118,7 @@ def _approximator(dim: int, kind: ApproximatorKind, classes: int) -> Cost:
     return norm(2 * dim) + linear(2 * dim, dim, tokens=classes) + linear(dim, dim, tokens=classes)
 
 
-def _decoder(config: CausalConfig | CMDCLConfig, classes: int, *, memory: int) -> Cost:
+def _decoder(config: CausalConfig, classes: int, *, memory: int) -> Cost:
     dim = config.dim
     layer = total(
         attention(classes, classes, dim, unseen=True),

@@ -144,8 +144,7 @@ def nearest_patches(joints: Tensor, *, num_patches: int, patch_size: int, radius
 
 def _read(attention: Tensor, values: Tensor) -> Tensor:
     """attention: (f, h, q, s), values: (f, h, s, d / h) -> (f, q, d), in the type of the values."""
-    with torch.autocast(values.device.type, enabled=False):
-        return merge_heads(attention @ values.float()).to(values.dtype)
+    return merge_heads(attention.to(values.dtype) @ values)
 
 
 def _output_projection(width: int) -> nn.Linear:

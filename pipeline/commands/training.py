@@ -1,4 +1,4 @@
-"""`train`, `predict`, `recognise`: from a cache to logits."""
+"""`train`, `predict`, `recognise`, `ablate`, `cost`: from a cache to logits, and what a model takes."""
 
 import json
 import sys
@@ -112,3 +112,18 @@ def recognise(
     click.echo(json.dumps(result) if as_json else recognitions_to_text(found))
     if any(one.failure for one in found):
         sys.exit(EXIT_FAILED_ITEMS)
+
+
+@click.command()
+@click.argument("recipe")
+@click.option("--frames", type=click.IntRange(min=1), help="Instead of train.num_frames.")
+@click.option("--classes", type=click.IntRange(min=1), help="Number of classes [that of the recipe's dataset].")
+@set_option
+@json_option
+def cost(recipe: str, frames: int | None, classes: int | None, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Count parameters and multiply-accumulates of a recipe's model, part by part, beside the papers' figures."""
+    from pipeline.costs import count_costs
+
+    loaded = load_recipe(recipe, [*overrides, *([] if frames is None else [f"train.num_frames={frames}"])])
+    report = count_costs(loaded, num_classes=classes)
+    click.echo(json.dumps(report.to_json()) if as_json else report.to_text())

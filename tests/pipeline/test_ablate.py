@@ -172,13 +172,21 @@ def test_a_table_is_trained_evaluated_and_kept(world: Path) -> None:
         values = [evaluate(run.predictions("test"))["acc1"] for run in members]
         spread = row["splits"]["test"]["acc1"]
         assert (spread["mean"], spread["values"]) == (pytest.approx(np.mean(values)), values)
-        assert spread["sd"] == pytest.approx(abs(values[0] - values[1]) / np.sqrt(2))
     notes = [notice for notice in document["notices"] if "random" in notice]
     for text in ((folder / "table.md").read_text(), table_to_text(document)):
         assert 0 <= text.index(notes[0]) < text.index("Variant 1: none")
         assert "printed Acc@1, breakfast" in text
         assert "none is for toy" in text
         assert "±" in text
+
+
+def test_deviations_are_those_of_a_sample_and_absent_with_one_seed() -> None:
+    members = [{"test": {"acc1": value}} for value in (0.2, 0.4, 0.9)]
+    spread = module._over_seeds(members)["test"]["acc1"]
+    assert spread["mean"] == pytest.approx(0.5)
+    assert spread["sd"] == pytest.approx(np.sqrt((0.09 + 0.01 + 0.16) / 2))
+    assert module._over_seeds(members[:1])["test"]["acc1"]["sd"] is None
+    assert module._over_seeds([]) == {}
 
 
 def test_the_same_command_trains_nothing_again(world: Path) -> None:

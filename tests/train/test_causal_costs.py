@@ -49,14 +49,15 @@ PCMCI_CHANGES: list[dict[str, Any]] = [
 
 
 def config_of(method: str, changes: dict[str, Any], *, frozen: bool = False) -> TrainConfig:
-    shared: dict[str, Any] = {"dim": DIM, "qformer_heads": 2, "qformer_ffn": 40} | changes
-    sections: dict[str, Any] = {
-        "cmdcl": {"cmdcl": CMDCLConfig(**{"sta_heads": 4, "sta_layers": 2} | shared)} if method == "cmdcl" else {},
-        "pcmci": {"pcmci": PCMCIConfig(**{"bases": 4} | shared)} if method == "pcmci" else {},
-    }[method]
+    shared: dict[str, Any] = {"dim": DIM, "qformer_heads": 2, "qformer_ffn": 40}
+    section: dict[str, Any] = (
+        {"cmdcl": CMDCLConfig(**{**shared, "sta_heads": 4, "sta_layers": 2, **changes})}
+        if method == "cmdcl"
+        else {"pcmci": PCMCIConfig(**{**shared, "bases": 4, **changes})}
+    )
     encoder = dataclasses.replace(ENCODER, frozen=frozen)
-    kind: Any = method
-    return TrainConfig(method=kind, task="any", num_frames=FRAMES, video_encoder=encoder, **sections)
+    named: dict[str, Any] = {"method": method, **section}
+    return TrainConfig(task="any", num_frames=FRAMES, video_encoder=encoder, **named)
 
 
 def build(config: TrainConfig) -> CMDCL | PCMCI:
@@ -82,7 +83,7 @@ def macs_of_linear_layers(model: nn.Module) -> int:
     seen = []
 
     def hook(module: nn.Module, _given: Any, output: torch.Tensor) -> None:  # noqa: ANN401
-        per_output = module.weight[0].numel()  # type: ignore[index, union-attr]
+        per_output = module.weight[0].numel()  # type: ignore[index]
         seen.append(output.numel() * int(per_output))
 
     handles = [m.register_forward_hook(hook) for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]

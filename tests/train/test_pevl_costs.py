@@ -1,7 +1,6 @@
 """Formulas of PeVL against the model itself, switch by switch, on a small CLIP."""
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from tests.train.counting import count, num_params, num_trained
 from train.clip_weights import clip_shape
 from train.cost import sum_of
-from train.encoders.adapted_clip import PoseEncoder, TextEncoder, VideoEncoder
+from train.encoders.adapted_clip import PoseEncoder
 from train.encoders.clip_tower import ClipShape, ClipTowers, ImageTower, TextTower
 from train.models.pevl import PeVL, VisualFeatures
 from train.models.pevl_config import PeVLConfig
@@ -113,35 +112,16 @@ def test_every_part_costs_what_its_modules_do() -> None:
     assert parts["refinement"].cost.with_attention == seen.total("PeVL.refinement") + mask
 
 
-def full_size(run: Callable[[ClipTowers, ClipShape], Any]) -> int:
-    """MACs of something at the size of the paper, on tensors without content."""
+def test_the_pose_encoder_of_the_paper_costs_what_torch_counts() -> None:
     shape = clip_shape("ViT-B-16-quickgelu")
     with FakeTensorMode():
-        return count(lambda: run(ClipTowers(ImageTower(shape), TextTower(shape)), shape)).total()
-
-
-def test_encoders_of_full_size_cost_what_torch_counts() -> None:
-    config = PeVLConfig()
-    settings: dict[str, Any] = {"adapters": True, "mlp_scale": 0.5, "drop_path": 0.0}
-
-    def video(towers: ClipTowers, shape: ClipShape) -> Any:  # noqa: ANN401
-        encoder = VideoEncoder(shape, num_frames=16, ratio=0.25, temporal=False, **settings)
-        return encoder(towers.image, torch.empty(1, 16, 3, 224, 224))
-
-    def pose(towers: ClipTowers, shape: ClipShape) -> Any:  # noqa: ANN401
-        encoder = PoseEncoder(shape, num_frames=48, num_joints=17, ratio=0.25, **settings)
-        return encoder(towers.image, torch.empty(1, 48, 17, 3))
-
-    def text(towers: ClipTowers, shape: ClipShape) -> Any:  # noqa: ANN401
-        encoder = TextEncoder(shape, ratio=0.5, **settings)
-        return encoder(towers.text, torch.empty(48, 77, dtype=torch.long))
-
-    shape = clip_shape(config.clip)
-    parts = pevl_parts(config, num_frames=16, num_classes=48, num_joints=17, clip=shape)
-    assert parts["video_encoder"].cost.with_attention == full_size(video)
-    assert parts["pose_encoder"].cost.with_attention == full_size(pose)
-    projection = 48 * 77 * shape.text_width * shape.embed_dim
-    assert parts["text_encoder"].cost.with_attention == full_size(text) + projection
+        tower = ImageTower(shape)
+        encoder = PoseEncoder(
+            shape, num_frames=48, num_joints=17, adapters=True, ratio=0.25, mlp_scale=0.5, drop_path=0.0
+        )
+        counted = count(lambda: encoder(tower, torch.empty(1, 48, 17, 3)))
+    parts = pevl_parts(PeVLConfig(), num_frames=16, num_classes=48, num_joints=17, clip=shape)
+    assert parts["pose_encoder"].cost.with_attention == counted.total()
 
 
 def test_frozen_text_is_computed_once() -> None:

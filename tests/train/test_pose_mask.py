@@ -33,8 +33,8 @@ def mask_of(weights: Tensor, joints: Tensor, dilate: int = 0) -> Tensor:
     return pose_mask(weights, joints, image_size=IMAGE, patch_size=PATCH, dilate=dilate)
 
 
-def one_joint(x: float, y: float) -> Tensor:
-    return mask_of(torch.ones(1, 1, 1), torch.tensor([[[[x, y, 1.0]]]]))[0, 0]
+def one_joint(x: float, y: float, dilate: int = 0) -> Tensor:
+    return mask_of(torch.ones(1, 1, 1), torch.tensor([[[[x, y, 1.0]]]]), dilate)[0, 0]
 
 
 def test_sixteen_of_forty_eight_pose_frames_are_every_third() -> None:
@@ -76,8 +76,9 @@ def test_a_joint_hits_the_patch_it_lies_in(x: float, y: float) -> None:
 
 
 @pytest.mark.parametrize(("x", "y"), [(64.0, 5.0), (5.0, 64.0), (-0.1, 5.0), (5.0, -3.0), (float("nan"), 5.0)])
-def test_a_joint_outside_the_image_hits_nothing(x: float, y: float) -> None:
+def test_a_joint_outside_the_image_hits_nothing_nor_spreads_into_it(x: float, y: float) -> None:
     assert torch.equal(one_joint(x, y), torch.zeros(PATCHES))
+    assert torch.equal(one_joint(x, y, dilate=1), torch.zeros(PATCHES))
 
 
 def test_the_last_pixel_of_a_real_frame_is_inside_and_the_next_is_not() -> None:
@@ -132,6 +133,12 @@ def test_the_masks_gradient_is_that_of_the_normalised_weights(weights: Tensor, j
     torch.testing.assert_close(weights.grad[0, 0], expected)
     mask[EMPTY].sum().backward()
     assert torch.isfinite(weights.grad).all()
+
+
+def test_the_mask_stays_in_full_precision_under_autocast(weights: Tensor, joints: Tensor) -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mask = mask_of(weights, joints)
+    assert torch.equal(mask, mask_of(weights, joints))
 
 
 def test_patches_that_do_not_tile_the_image_are_refused(weights: Tensor, joints: Tensor) -> None:

@@ -69,8 +69,15 @@ def test_the_first_and_the_last_pixel_of_a_box_are_in_and_their_neighbours_out()
     view = View(top=8, left=4, height=16, width=32, size=32)
     assert seen_joint(4, 8, view).tolist() == [0.5, 1.0, 1.0]
     assert seen_joint(35, 23, view).tolist() == [31.5, 31.0, 1.0]
-    for x, y in ((3, 8), (4, 7), (36, 23), (35, 24)):
+    assert seen_joint(3.5, 7.5, view).tolist() == [0.0, 0.0, 1.0]
+    for x, y in ((3, 8), (4, 7), (36, 23), (35, 24), (35.5, 23), (35, 23.5)):
         assert seen_joint(x, y, view).tolist() == [0.0, 0.0, 0.0]
+
+
+def test_each_axis_of_the_video_has_its_own_scale() -> None:
+    joints = torch.tensor([[[0.0, 0.0, 0.7], [63.0, 47.0, 0.2]]])
+    moved = joints_on_picture(joints, (48, 64), (24, 48))
+    assert torch.allclose(moved, torch.tensor([[[0.375, 0.25, 0.7], [47.625, 23.75, 0.2]]]))
 
 
 def test_a_crop_shifts_and_a_flip_mirrors_joints() -> None:

@@ -100,7 +100,8 @@ class PeVL(nn.Module):
         """
         super().__init__()
         self.config, self.shape, self.num_frames = config, shape, num_frames
-        self.image_tower, self.text_tower = towers.image, towers.text
+        self.image_tower = towers.image
+        self.text_tower = towers.text if config.is_contrastive else None
         self._add_encoders(num_joints)
         self._add_projections(len(prompts))
         self.tau = Temperature(config.tau, largest=1.0)
@@ -144,10 +145,11 @@ class PeVL(nn.Module):
 
     def _add_projections(self, num_classes: int) -> None:
         config, dim = self.config, self.shape.embed_dim
-        image, text = self.image_tower.proj, self.text_tower.text_projection
+        image = self.image_tower.proj
         self.video_projection = nn.Parameter(image.detach().clone()) if self.video else None
         self.pose_projection = nn.Parameter(image.detach().clone()) if self.pose else None
-        self.text_projection = nn.Parameter(text.detach().clone()) if self.text else None
+        text = self.text_tower
+        self.text_projection = nn.Parameter(text.text_projection.detach().clone()) if text is not None else None
         joins = self.video is not None and self.pose is not None and not (self.text and config.fusion == "sgmc")
         self.fusion = nn.Linear(2 * dim, dim) if joins else None
         if self.fusion is not None:
@@ -191,7 +193,7 @@ class PeVL(nn.Module):
         """The prompts of some classes. classes: (m,) indices."""
         ids, mask = self.prompts[classes], self.word_mask[classes]
         is_trained = "text" in self.config.adapters
-        hidden = _given(self.text)(self.text_tower, ids) if is_trained else self._frozen_text()[classes]
+        hidden = _given(self.text)(_given(self.text_tower), ids) if is_trained else self._frozen_text()[classes]
         words = hidden @ _given(self.text_projection)  # (m, N_t, D)
         end = ids.argmax(dim=-1)[:, None, None].expand(
             -1, 1, words.shape[-1]
@@ -314,10 +316,10 @@ class PeVL(nn.Module):
     def _frozen_text(self) -> Tensor:
         """The text tower's output for all prompts, (C, N_t, text width), computed once: nothing in it is trained."""
         if self.frozen_text is None:
-            assert self.text is not None
+            text, tower = _given(self.text), _given(self.text_tower)
             with torch.inference_mode(mode=False), torch.no_grad():  # kept for training too
                 pieces = self.prompts.split(_TEXTS_AT_ONCE)
-                self.frozen_text = torch.cat([self.text(self.text_tower, piece) for piece in pieces])
+                self.frozen_text = torch.cat([text(tower, piece) for piece in pieces])
         return self.frozen_text
 
 
