@@ -268,7 +268,7 @@ def _same_rows(first: Sidecar, second: Sidecar) -> bool:
 
 
 def stream_folders(cache: Path) -> dict[str, Path]:
-    """Every stream of a cache by name; tokens of frozen encoders as `video_tokens/<digest>`, `image_tokens/<digest>`."""
+    """Every stream of a cache by name; tokens of frozen encoders by kind, as `video_tokens/<digest>`."""
     marks = [*cache.glob(f"*/{fingerprint.FILE_NAME}")]
     for stream in TOKEN_STREAMS:
         marks += cache.glob(f"{stream}/*/{fingerprint.FILE_NAME}")

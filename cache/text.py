@@ -94,6 +94,7 @@ class TextFeatures:
             CacheError: the cache holds none for these prompts; says what to run.
             CorruptShard: the file is not what was committed.
         """
+        others = []
         for path in sorted((cache / "text").glob("*.json")):
             if path.name == "fingerprint.json":
                 continue
@@ -103,10 +104,24 @@ class TextFeatures:
             features = read_text_file(path, sidecar)
             if features.class_names == task.class_names and features.prompts == task.prompts:
                 return cls(**vars(features))
+            others.append(_what_differs(features, task))
         raise CacheError(
-            f"{cache} has no text embeddings for the {task.num_classes} classes and prompts of task {task.name!r}; "
-            "run `deconfound extract` with this dataset and `--streams text`"
+            f"{cache} has no text embeddings for the {task.num_classes} classes and prompts of task {task.name!r}"
+            f"{': ' if others else ''}{'; '.join(others)}; run `deconfound extract` with this dataset and "
+            "`--streams text`"
         )
+
+
+def _what_differs(features: TextFeatures, task: Task) -> str:
+    """Why embeddings that are there are not those of a task: a class that is missing, or other words for it."""
+    absent = [name for name in task.class_names if name not in features.class_names]
+    if absent:
+        return f"those that are there lack {len(absent)} of them, first {absent[0]!r}"
+    if features.class_names != task.class_names:
+        return f"those that are there are of {len(features.class_names)} classes, or of these in another order"
+    pairs = zip(task.class_names, task.prompts, features.prompts, strict=True)
+    name, asked, found = next((name, asked, found) for name, asked, found in pairs if asked != found)
+    return f"those that are there have other prompts, first of {name!r}: {found!r} instead of {asked!r}"
 
 
 def text_path(

@@ -49,6 +49,36 @@ class WeightsSource:
             raise ValueError(f"{self.name}: the url {self.url!r} must start with https://")
 
 
+_OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+_OPEN_CLIP_LICENCES = {
+    "openai": "MIT",
+    "laion": "MIT",
+    "datacomp": "MIT",
+    "commonpool": "MIT",
+    "metaclip": "CC-BY-NC-4.0",
+    "dfn": "Apple Machine Learning Research Model License",
+}
+
+
+def open_clip_source(tag: str, hub: str) -> WeightsSource:
+    """Where one of open_clip's tags is.
+
+    Args:
+        tag: the tag.
+        hub: open_clip's own entry for it: `repository/` or `repository/file`.
+    """
+    repository, _, filename = hub.rpartition("/")
+    licences = (terms for start, terms in _OPEN_CLIP_LICENCES.items() if tag.startswith(start))
+    return WeightsSource(
+        name=tag,
+        url=f"https://huggingface.co/{repository}",
+        licence=next(licences, "see the model card"),
+        filename=filename or _OPEN_CLIP_FILES[0],
+        hf_repo=repository,
+        alternatives=() if filename else _OPEN_CLIP_FILES[1:],
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class WeightsFile:
     """Weights on this machine, or random ones."""

@@ -21,22 +21,13 @@ from torch import Tensor, nn
 
 from cache.encoder_spec import ImageEncoderSpec, canonical_architecture
 from cache.errors import ConfigError, WeightsError
-from cache.weights_file import WeightsFile, WeightsSource, find_weights
+from cache.weights_file import WeightsFile, find_weights, open_clip_source
 from extract.config import ImageEncoderConfig
 
 logger = logging.getLogger(__name__)
 
 _KEY = "extract.image_encoder"
 _SUFFIX = "-quickgelu"
-_HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-_LICENCES = {
-    "openai": "MIT",
-    "laion": "MIT",
-    "datacomp": "MIT",
-    "commonpool": "MIT",
-    "metaclip": "CC-BY-NC-4.0",
-    "dfn": "Apple Machine Learning Research Model License",
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +79,7 @@ def find_model_weights(model: OpenClipModel, pretrained: str, *, offline: bool =
         _check_activation(model, pretrained, tag_is_quick=False)
     return find_weights(
         pretrained,
-        sources={tag: _source(tag, tags[tag]) for tag in tags},
+        sources={tag: open_clip_source(tag, str(tags[tag]["hf_hub"])) for tag in tags},
         what=f"open_clip model {model.name!r}:",
         key=f"{_KEY}.pretrained",
         offline=offline,
@@ -180,19 +171,6 @@ def _check_activation(model: OpenClipModel, tag: str, tag_is_quick: bool) -> Non
     raise WeightsError(
         f"the weights {tag!r} were trained with {names[tag_is_quick]}, but {model.name!r} computes "
         f"{names[model.quick_gelu]}: features would be wrong without a sign; {advice}"
-    )
-
-
-def _source(tag: str, settings: Mapping[str, Any]) -> WeightsSource:
-    repository, _, filename = str(settings["hf_hub"]).rpartition("/")
-    licence = next((terms for prefix, terms in _LICENCES.items() if tag.startswith(prefix)), "see the model card")
-    return WeightsSource(
-        name=tag,
-        url=f"https://huggingface.co/{repository}",
-        licence=licence,
-        filename=filename or _HUB_FILES[0],
-        hf_repo=repository,
-        alternatives=() if filename else _HUB_FILES[1:],
     )
 
 

@@ -146,11 +146,7 @@ def _memory_key(config: ExtractConfig, stream: str) -> str:
         values = asdict(getattr(config, section))
         settings |= {name: value for name, value in values.items() if name not in _WITHOUT_EFFECT}
     versions = {"schema": SCHEMA_VERSION, "package": _package_version()}
-    files = {
-        name: _identity(Path(value).expanduser())
-        for name, value in settings.items()
-        if _is_file(value)
-    }
+    files = {name: _identity(Path(value).expanduser()) for name, value in settings.items() if _is_file(value)}
     return hashlib.sha256(json.dumps([versions, settings, files], sort_keys=True).encode()).hexdigest()
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from cache.errors import ConfigError, WeightsError
-from cache.weights_file import WeightsFile, WeightsSource, find_weights
+from cache.weights_file import WeightsFile, find_weights, open_clip_source
 from train.clip_checkpoint import read_clip_checkpoint
 from train.encoders.clip_tower import ClipShape, ClipTowers, ImageTower, TextTower
 
@@ -25,15 +25,6 @@ logger = logging.getLogger(__name__)
 
 _MODEL_KEY, _WEIGHTS_KEY = "train.pevl.clip", "train.pevl.pretrained"
 _SUFFIX = "-quickgelu"
-_HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-_LICENCES = {
-    "openai": "MIT",
-    "laion": "MIT",
-    "datacomp": "MIT",
-    "commonpool": "MIT",
-    "metaclip": "CC-BY-NC-4.0",
-    "dfn": "Apple Machine Learning Research Model License",
-}
 
 _SIZES = {
     "vision_cfg": {"image_size", "patch_size", "width", "layers", "head_width", "mlp_ratio"},
@@ -104,7 +95,7 @@ def find_clip_weights(model: str, pretrained: str) -> WeightsFile:
         _check_activation(model, quick_gelu, pretrained, tag_is_quick=False)
     return find_weights(
         pretrained,
-        sources={tag: _source(tag, settings) for tag, settings in tags.items()},
+        sources={tag: open_clip_source(tag, str(settings["hf_hub"])) for tag, settings in tags.items()},
         what=f"CLIP {model!r}:",
         key=_WEIGHTS_KEY,
     )
@@ -229,18 +220,6 @@ def _check_activation(model: str, quick_gelu: bool, tag: str, tag_is_quick: bool
     raise WeightsError(
         f"the weights {tag!r} were trained with {names[tag_is_quick]}, but {model!r} computes {names[quick_gelu]}: "
         f"features would be wrong without a sign; {advice}"
-    )
-
-
-def _source(tag: str, settings: Mapping[str, Any]) -> WeightsSource:
-    repository, _, filename = str(settings["hf_hub"]).rpartition("/")
-    return WeightsSource(
-        name=tag,
-        url=f"https://huggingface.co/{repository}",
-        licence=next((terms for start, terms in _LICENCES.items() if tag.startswith(start)), "see the model card"),
-        filename=filename or _HUB_FILES[0],
-        hf_repo=repository,
-        alternatives=() if filename else _HUB_FILES[1:],
     )
 
 

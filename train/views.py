@@ -38,35 +38,25 @@ class View:
 
 
 def random_view(height: int, width: int, *, config: PeVLConfig, size: int, generator: np.random.Generator) -> View:
-    """The training view: short side to `config.resize`, a crop of random area and aspect, a flip (AIM's recipe).
+    """The training view: a crop of random area and aspect, and a flip, as AIM draws them.
 
-    The crop is drawn on the grid of the resized frame and rounded to JPEG pixels. A JPEG larger than `config.resize`
-    therefore keeps its sharpness in small crops, which resizing twice would lose.
+    AIM resizes the frame first. Shares of its area do not depend on that, so the crop is drawn in JPEG pixels and
+    resampled once; small crops keep their sharpness.
 
     Args:
         height: H of the JPEG.
         width: W of the JPEG.
-        config: resize, crop_area, crop_aspect, flip.
+        config: crop_area, crop_aspect, flip.
         size: S.
         generator: draws area, aspect, place and flip.
     """
-    scale = config.resize / min(height, width)
-    grid_height, grid_width = round(height * scale), round(width * scale)
-    top, left, tall, wide = _random_box(grid_height, grid_width, config, generator)
-    first_row, last_row = _to_pixels(top, top + tall, height / grid_height)
-    first_column, last_column = _to_pixels(left, left + wide, width / grid_width)
-    return View(
-        top=first_row,
-        left=first_column,
-        height=last_row - first_row,
-        width=last_column - first_column,
-        size=size,
-        mirrored=bool(generator.random() < config.flip),
-    )
+    top, left, tall, wide = _random_box(height, width, config, generator)
+    mirrored = bool(generator.random() < config.flip)
+    return View(top=top, left=left, height=tall, width=wide, size=size, mirrored=mirrored)
 
 
 def crop_views(height: int, width: int, *, size: int, crops: int) -> tuple[View, ...]:
-    """The test views: short side to `size`, then square crops along the longer side (ThreeCrop, PeVL sec. 4).
+    """The test views: short side to `size`, then square crops along the longer side (ThreeCrop, as AIM).
 
     Args:
         height: H of the JPEG.
@@ -149,9 +139,3 @@ def _random_box(height: int, width: int, config: PeVLConfig, generator: np.rando
             return top, left, tall, wide
     side = min(height, width)
     return (height - side) // 2, (width - side) // 2, side, side
-
-
-def _to_pixels(start: int, stop: int, scale: float) -> Extent:
-    """The pixels [first, last) under the grid cells [start, stop), at least one; a cell is `scale` pixels wide."""
-    last = max(1, round(stop * scale))
-    return min(round(start * scale), last - 1), last

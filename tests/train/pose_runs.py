@@ -28,7 +28,6 @@ def pose_config(folder: Path, **changes: Any) -> TrainConfig:  # noqa: ANN401 (f
         "clip": str(folder / "tiny-clip.json"),
         "pretrained": str(folder / "tiny-clip.safetensors"),
         "pose_frames": 4,
-        "resize": 32,
         "crop_area": (0.5, 1.0),
         "drop_path": 0.1,
     }

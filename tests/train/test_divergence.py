@@ -10,9 +10,9 @@ from cache.errors import ConfigError
 from cache.run import Run
 from tests.train.runs import run_training, tiny_config, weights_of, write_toys
 from train import loop
-from train.methods import causal
 from train.loop import Trainer
 from train.losses import task_loss
+from train.methods import causal
 
 
 @pytest.fixture

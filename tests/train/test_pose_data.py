@@ -31,7 +31,7 @@ CONFIG = TrainConfig(
     method="pevl",
     task="activity",
     num_frames=2,
-    pevl=PeVLConfig(pose_frames=4, resize=24, encoders=("video", "pose"), adapters=("video", "pose")),
+    pevl=PeVLConfig(pose_frames=4, encoders=("video", "pose"), adapters=("video", "pose")),
 )
 LEFT_WRIST, RIGHT_WRIST = (COCO_17.joint_names.index(f"{side}_wrist") for side in ("left", "right"))
 
@@ -231,7 +231,8 @@ def test_an_encoder_that_is_off_gets_nothing_and_no_jpeg_is_decoded_for_it(
     pose = batch_of(toys.source(frames=None), 1)
     assert pose.frames is None
     assert joints_of(pose).count_nonzero() > 90
-    torch.testing.assert_close(joints_of(pose), joints_of(both))  # the view is drawn in shares of the frame
+    apart = (joints_of(pose) - joints_of(both))[joints_of(pose)[..., 2] * joints_of(both)[..., 2] > 0].abs()
+    assert apart.max() < 2.5  # the same crop, rounded to other pixels: without JPEGs views lie in the source frame
 
 
 def token_rows(clip_id: str, *, count: int = 6) -> ClipRows:

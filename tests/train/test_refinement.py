@@ -273,6 +273,14 @@ def test_refined_tokens_start_as_the_encoders_and_the_first_step_moves_the_outpu
     assert moved == {"pose_to_video.proj.weight", "video_to_pose.proj.weight"}
 
 
+def test_a_block_in_half_precision_gives_the_same_to_its_precision(inputs: dict[str, Tensor]) -> None:
+    expected = refinement()(**inputs)
+    halves = {name: inputs[name].bfloat16() for name in ("video", "pose")}
+    for half, full in zip(refinement().bfloat16()(**(inputs | halves)), expected, strict=True):
+        assert half.dtype == torch.bfloat16
+        torch.testing.assert_close(half.float(), full, atol=0.1, rtol=0.05)
+
+
 def test_unknown_readings_and_groupings_are_refused() -> None:
     wrong: Any = "mask"
     with pytest.raises(ValueError, match="p2v 'mask'"):

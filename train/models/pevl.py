@@ -294,10 +294,16 @@ class PeVL(nn.Module):
         """Tokens to projected features: video (n, L, 1 + P, d), pose (n, T, 1 + J, d)."""
         frames = None if pose is None else self._pose_frames(pose)  # (n, T, d)
         return VisualFeatures(
-            video=None if video is None else self._project(video[:, :, 0].mean(dim=1), self.video_projection),
+            video=None
+            if video is None
+            else self._project(self._video_frames(video).mean(dim=1), self.video_projection),
             pose=None if frames is None else self._project(frames.mean(dim=1), self.pose_projection),
             pose_frames=None if frames is None else self._project(frames, self.pose_projection),
         )
+
+    def _video_frames(self, video: Tensor) -> Tensor:
+        """What stands for a video frame: its class token, or where p2v cannot change that its patches. -> (n, L, d)."""
+        return video[:, :, 1:].mean(dim=2) if self.config.p2v == "outer" else video[:, :, 0]
 
     def _pose_frames(self, pose: Tensor) -> Tensor:
         """What stands for a pose frame: its class token, with the mean of its joints if asked. -> (n, T, d)."""

@@ -24,10 +24,8 @@ class PeVLConfig:
     """A tag known to open_clip, a path to a weights file, or `none` for random weights."""
     seed: int = 0
     """Seeds random CLIP weights; unused otherwise."""
-    resize: int = 256
-    """Training view: the frame's short side becomes this many pixels before the crop. Testing resizes to the crop."""
     crop_area: tuple[float, ...] = (0.08, 1.0)
-    """Training view: smallest and largest share of the frame's area that is cropped."""
+    """Training view: smallest and largest share of the frame's area in the crop."""
     crop_aspect: tuple[float, ...] = (0.75, 1.3333333333333333)
     """Training view: smallest and largest width / height of the crop."""
     flip: float = 0.5
@@ -59,7 +57,10 @@ class PeVLConfig:
     drop_path: float = 0.2
     """Stochastic depth of the temporal and feed-forward adapters' branches (AIM on Diving48)."""
     p2v: Literal["key", "inside", "outer", "off"] = "key"
-    """Pose-to-video refinement: how the pose mask enters Eq. 1. Chosen: it masks keys; `inside` is Eq. 1 as printed."""
+    """Pose-to-video refinement: how the pose mask enters Eq. 1. Chosen: it masks keys; `inside` is Eq. 1 as printed.
+
+    With `outer` (queries and keys) class tokens never change, so that V is the mean of the patches there.
+    """
     v2p: bool = True
     """Video-to-pose refinement (Eq. 2)."""
     v2p_group: Literal["none", "nearest"] = "none"
@@ -107,7 +108,7 @@ class PeVLConfig:
             raise ValueError(f"crops = {self.crops}: give 1 or 3")
 
     def _check_ranges(self) -> None:
-        for name in ("pose_frames", "resize", "v2p_radius"):
+        for name in ("pose_frames", "v2p_radius"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)}: it must be at least 1")
         for name in ("ratio", "text_ratio", "tau", "tau_a", "tau_r", "new_lr_mult"):
