@@ -66,6 +66,18 @@ def test_text_features_are_found_by_classes_and_prompts(tmp_path: Path) -> None:
         TextFeatures.read(tmp_path, changed)
 
 
+def test_a_class_without_an_embedding_is_named(tmp_path: Path) -> None:
+    toy_text(ATOMIC).write(tmp_path)
+    grown = replace(ATOMIC, class_names=(*ATOMIC.class_names, "whisk"), prompts=(*ATOMIC.prompts, "whisk"))
+    with pytest.raises(CacheError, match=r"lack 1 of them, first 'whisk'; run `deconfound extract`"):
+        TextFeatures.read(tmp_path, grown)
+    prompts = (*ATOMIC.prompts[:-1], "slice bread")
+    with pytest.raises(CacheError, match=r"other prompts, first of 'cut': 'cut bread' instead of 'slice bread'"):
+        TextFeatures.read(tmp_path, replace(ATOMIC, prompts=prompts))
+    with pytest.raises(CacheError, match=r"in another order"):
+        TextFeatures.read(tmp_path, replace(ATOMIC, class_names=ATOMIC.class_names[::-1], prompts=ATOMIC.prompts[::-1]))
+
+
 def test_a_damaged_text_file_is_refused(tmp_path: Path) -> None:
     path = toy_text(ATOMIC).write(tmp_path)
     image = bytearray(path.read_bytes())

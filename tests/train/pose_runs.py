@@ -12,6 +12,7 @@ from cache import atomic, fingerprint
 from cache.fingerprint import Fingerprint
 from cache.manifest import Dataset
 from cache.plan import Plan
+from cache.rows import ClipRows
 from cache.run import Run
 from cache.shard import write_shard
 from tests.toys import joint_rows, toy_dataset, toy_fingerprint, toy_text
@@ -53,7 +54,7 @@ def write_pose_toys(folder: Path, *, num_clips: int = 12) -> Dataset:
     mark = joint_mark()
     fingerprint.ensure(cache / "joints", mark)
     for number, clip_ids in plan.shards.items():
-        write_shard(cache / "joints", number, "joints", [joint_rows(clip) for clip in clip_ids], fingerprint=mark)
+        write_shard(cache / "joints", number, "joints", [moving_joints(clip) for clip in clip_ids], fingerprint=mark)
     write_model(folder)
     save_file(reference().state_dict(), folder / "tiny-clip.safetensors")
     mark = text_mark(folder)
@@ -61,6 +62,14 @@ def write_pose_toys(folder: Path, *, num_clips: int = 12) -> Dataset:
     for task in dataset.tasks:
         replace(toy_text(task, dim=ARCHITECTURE["embed_dim"]), fingerprint=mark).write(cache)
     return dataset
+
+
+def moving_joints(clip_id: str) -> ClipRows:
+    """The toy joints in motion, another one for each clip."""
+    rows = joint_rows(clip_id)
+    steps = np.random.default_rng([9, *clip_id.encode()]).uniform(0, 4, (rows.num_rows, 1, 2))
+    xy = np.asarray(rows.fields["xy"]) + steps.cumsum(axis=0)
+    return replace(rows, fields={**rows.fields, "xy": xy.astype(np.float32)})
 
 
 def joint_mark() -> Fingerprint:
