@@ -223,8 +223,8 @@ def table_to_markdown(document: Mapping[str, Any]) -> str:
 
 
 def _title(document: Mapping[str, Any]) -> str:
-    where = f"{document['dataset']}, task {document['task']}, protocol {document['protocol']}"
-    return f"{document['paper']}, {document['title']}: {where}"
+    where = f"{document['dataset']} (task {document['task']}, protocol {document['protocol']})"
+    return f"{document['paper']}, {document['title']}, on {where}"
 
 
 def _cells(document: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:

@@ -15,7 +15,7 @@ from pipeline.commands.datasets import prepare
 from pipeline.commands.evaluation import evaluate
 from pipeline.commands.extraction import extract, plan, status, verify
 from pipeline.commands.options import EXIT_INTERRUPT, EXIT_USAGE, PATH, json_option
-from pipeline.commands.training import cost, predict, recognise, train
+from pipeline.commands.training import ablate, cost, predict, recognise, train
 from pipeline.startup import check_packages, configure_logging
 
 
@@ -95,5 +95,5 @@ def doctor(as_json: bool) -> None:
     click.echo(json.dumps(findings.to_json()) if as_json else findings.to_text())
 
 
-for command in (prepare, plan, extract, status, verify, train, predict, recognise, cost, evaluate):
+for command in (prepare, plan, extract, status, verify, train, predict, recognise, ablate, cost, evaluate):
     cli.add_command(command)

@@ -115,6 +115,52 @@ def recognise(
 
 
 @click.command()
+@click.argument("dataset", type=PATH)
+@cache_option
+@click.option("--recipe", required=True, help="A recipe by name, or a path to a .toml file.")
+@click.option("--table", required=True, help="cmdcl-3, pevl-4, ...; an unknown name lists all.")
+@click.option("--out", type=PATH, required=True, help="Folder for the table and its runs.")
+@click.option("--seeds", default="0", show_default=True, help="0-4, 0,2 or 3.")
+@click.option("--no-verify", is_flag=True, help="Do not check the sha256 of the cache's shards.")
+@token_cache_option
+@device_option
+@set_option
+@json_option
+def ablate(
+    dataset: Path,
+    cache: Path,
+    recipe: str,
+    table: str,
+    out: Path,
+    seeds: str,
+    no_verify: bool,
+    token_cache: Path | None,
+    device: str,
+    overrides: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Train the rows of a paper's table, and show them beside the printed figures. Continues what was stopped."""
+    from pipeline.ablate import ablate as run_ablation
+    from pipeline.ablate import parse_seeds, table_to_text
+    from pipeline.ablations import find_ablation
+
+    result = run_ablation(
+        Dataset.read(dataset),
+        dataset,
+        cache,
+        recipe,
+        find_ablation(table),
+        out,
+        seeds=parse_seeds(seeds),
+        overrides=overrides,
+        device=device,
+        verify=not no_verify,
+        token_cache=token_cache,
+    )
+    click.echo(json.dumps(result) if as_json else table_to_text(result))
+
+
+@click.command()
 @click.argument("recipe")
 @click.option("--frames", type=click.IntRange(min=1), help="Instead of train.num_frames.")
 @click.option("--classes", type=click.IntRange(min=1), help="Number of classes [that of the recipe's dataset].")

@@ -16,7 +16,7 @@ import logging
 import multiprocessing
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -38,24 +38,15 @@ from pipeline.demo.probe import probe
 from pipeline.demo.report import write_page
 from pipeline.demo.scripts import WorldConfig
 from pipeline.demo.summary import summarise
-from pipeline.demo.world import ACTIVITY, ATOMIC, make_world
+from pipeline.demo.variants import SHORT_LIST, VARIANTS
+from pipeline.demo.world import ATOMIC, make_world
 from train.config import TrainConfig
 from train.experiment import Experiment
 from train.loop import train
 
 logger = logging.getLogger(__name__)
 
-VARIANTS: Mapping[str, Mapping[str, bool]] = {
-    "baseline": {"tci": False, "vci": False},
-    "control": {"tci": False, "vci": False, "temporal_control": True},
-    "TCI": {"tci": True, "vci": False},
-    "VCI": {"tci": False, "vci": True},
-    "CMDCL": {"tci": True, "vci": True},
-}
-"""Every method by its switches. `control` is the baseline with VCI's temporal layers and nothing else of it."""
-SHORT_LIST = ("baseline", "control", "CMDCL")
 _QUICK_VIDEOS = {"num_train": 160, "num_validation": 40, "num_test": 80}
-_QUICK_EPOCHS = 24
 _PROBED_VIDEOS = {False: 80, True: 40}
 
 
@@ -63,6 +54,7 @@ _PROBED_VIDEOS = {False: 80, True: 40}
 class Job:
     """One training, as it is sent to a process."""
 
+    variant: str
     dataset_folder: Path
     cache: Path
     run: Path
@@ -104,8 +96,8 @@ def run_demo(
     Args:
         folder: where everything goes; what stands there already is reused.
         quick: fewer videos and epochs.
-        seeds: of the heads; every method is trained with each.
-        all_variants: also the textual and the visual intervention alone.
+        seeds: of what is trained; every variant is trained with each.
+        all_variants: also CMDCL's textual and visual intervention alone.
         workers: processes for rendering, decoding and training.
 
     Returns:
@@ -133,7 +125,7 @@ def run_demo(
     with watch.time("probe"):
         probe_rows = probe(config.image_encoder, world, num_videos=_PROBED_VIDEOS[quick])
     with watch.time("evaluate"):
-        summary = summarise(runs, world, probe_rows, quick=quick)
+        summary = summarise(runs, world, dataset, probe_rows, quick=quick)
     with watch.time("report"):
         write_page(folder / "report", summary, runs, world, dataset)
     summary.timings.update(watch.seconds, total=round(sum(watch.seconds.values()), 2))
@@ -180,40 +172,53 @@ def _jobs(
     seeds: Sequence[int],
     all_variants: bool,
 ) -> list[Job]:
-    """One training per task, seed and method; atomic ones first, as they are longer."""
-    methods = tuple(VARIANTS) if all_variants else SHORT_LIST
+    """One training per variant, task and seed, in the order in which the page shows them."""
+    names = tuple(VARIANTS) if all_variants else SHORT_LIST
     return [
-        _job(folder, dataset_folder, models, task, method, seed, quick=quick)
+        _job(folder, dataset_folder, models, name, task, seed, quick=quick)
         for task in (ATOMIC.name, ACTIVITY.name)
         for seed in seeds
-        for method in methods
+        for name in names
+        if task in VARIANTS[name].tasks
     ]
 
 
 def _job(
-    folder: Path, dataset_folder: Path, models: FrozenModels, task: str, method: str, seed: int, *, quick: bool
+    folder: Path, dataset_folder: Path, models: FrozenModels, name: str, task: str, seed: int, *, quick: bool
 ) -> Job:
-    recipe = f"demo-cmdcl-{task}"
+    variant = VARIANTS[name]
+    recipe = f"demo-{variant.method}-{task}"
     overrides = [
-        f"train.video_encoder.pretrained={json.dumps(str(models.video_encoder))}",
-        f'train.variant="{method}"',
+        *_weights(models),
+        f'train.variant="{name}"',
         f"train.seed={seed}",
-        *(f"train.cmdcl.{switch}={json.dumps(value)}" for switch, value in VARIANTS[method].items()),
-        *([f"train.epochs={_QUICK_EPOCHS}"] if quick else []),
+        *variant.overrides(),
+        *([f"train.epochs={variant.quick_epochs}"] if quick else []),
     ]
-    name = f"{'quick-' if quick else ''}{method.lower()}-{task}-seed{seed}"
+    run = f"{'quick-' if quick else ''}{name.lower()}-{task}-seed{seed}"
     return Job(
+        variant=name,
         dataset_folder=dataset_folder,
         cache=folder / "cache",
-        run=folder / "runs" / name,
+        run=folder / "runs" / run,
         config=load_recipe(recipe, overrides).train,
         recipe=recipe,
     )
 
 
+def _weights(models: FrozenModels) -> list[str]:
+    """Where the frozen models of all methods are; a run remembers those of its own."""
+    paths = {
+        "train.video_encoder.pretrained": models.video_encoder,
+        "train.pevl.clip": models.image_encoder_architecture,
+        "train.pevl.pretrained": models.image_encoder,
+    }
+    return [f"{key}={json.dumps(str(path))}" for key, path in paths.items()]
+
+
 def _compute_tokens(dataset: Dataset, jobs: Sequence[Job]) -> None:
     """Tokens of the frozen video encoder for all splits, once, before processes start to wait for each other."""
-    job = jobs[0]
+    job = next(job for job in jobs if job.config.task == ATOMIC.name)  # it reads every split
     if all((other.run / "run.json").exists() for other in jobs):
         return
     config = job.config
@@ -233,7 +238,8 @@ def _train_all(jobs: Sequence[Job], workers: int) -> list[Run]:
         else:
             context = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(processes, mp_context=context, initializer=_prepare_process) as pool:
-                for future in as_completed([pool.submit(_train_one, job) for job in jobs]):
+                slow_first = sorted(jobs, key=lambda job: not VARIANTS[job.variant].is_slow)
+                for future in as_completed([pool.submit(_train_one, job) for job in slow_first]):
                     progress.advance(run=future.result())
     return [Run.open(job.run) for job in jobs]
 

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 
 from cache.manifest import Dataset
+from cache.run import Run
 from pipeline.cli import main
 from tests.extract.tiny_clip import tiny_clip
 from tests.extract.videos import make_video
@@ -134,6 +136,33 @@ def test_a_folder_of_videos_becomes_a_report(folder: Path, deconfound: Command) 
     evaluated = deconfound("evaluate", run, "--report", report, "--json").json
     assert set(evaluated["runs"][0]["splits"]) == {"train", "test"}
     assert "random weights" in (report / "index.html").read_text()
+
+    check_recognition(folder, deconfound)
+
+
+def check_recognition(folder: Path, deconfound: Command) -> None:
+    """New videos get the scores that the same videos had in the run, without dataset, cache or recipe."""
+    run, known = folder / "run", Run.open(folder / "run").predictions("train")
+    (folder / "dataset").rename(folder / "dataset-away")
+    (folder / "cache").rename(folder / "cache-away")
+    videos = [folder / "videos" / clip_id for clip_id in known.clip_ids[:2]]
+    broken = folder / "videos" / "stir" / "broken.mp4"
+    found = deconfound("recognise", run, *videos, broken, "--top", 2, "--json")
+    assert found.code == 3
+    *recognised, failed = found.json["videos"]
+    assert (failed["classes"], failed["failure"]["code"]) == ([], "not_a_video")
+    for row, logits in zip(recognised, known.logits, strict=False):
+        scores = {entry["class"]: entry["score"] for entry in row["classes"]}
+        shares = np.exp(logits) / np.exp(logits).sum()
+        assert scores == pytest.approx(dict(zip(known.class_names, shares, strict=True)), abs=1e-5)
+        assert row["classes"][0]["class"] == known.class_names[int(np.argmax(logits))]
+    assert deconfound("recognise", run, *videos).stdout.count("%") == 4
+    refused = deconfound("recognise", run, *videos, "--set", "extract.num_frames=3")
+    assert refused.code == 2
+    assert "num_frames" in refused.stderr
+    absent = deconfound("recognise", run, folder / "nothing.mp4")
+    assert absent.code == 2
+    assert "nothing.mp4" in absent.stderr
 
 
 def test_other_settings_than_the_cache_has_are_refused_with_the_difference(tmp_path: Path, deconfound: Command) -> None:

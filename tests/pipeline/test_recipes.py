@@ -54,6 +54,7 @@ def test_every_benchmark_of_the_papers_has_its_recipes() -> None:
 def test_a_recipe_is_what_its_name_says(name: str) -> None:
     found, recipe = parts(name), load_recipe(name)
     assert recipe.train.method == found["method"]
+    assert recipe.values["description"]
     if found["task"]:
         assert recipe.train.task == found["task"]
     if found["benchmark"] != "demo":
