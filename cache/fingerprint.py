@@ -14,6 +14,7 @@ from typing import Any, Self
 from cache import atomic
 from cache.errors import CacheError, FingerprintMismatch
 
+_NAME_ONLY = "weights_name"
 SCHEMA_VERSION = 1
 RANDOM_WEIGHTS = "none"
 FILE_NAME = "fingerprint.json"
@@ -24,6 +25,7 @@ class Fingerprint:
     """Settings of one stream as JSON values in four named sections.
 
     `model` follows one convention: name, weights (sha256, or "none" for random), weights_name, and seed when random.
+    weights_name is for people: the same weights under another file name are the same.
     """
 
     stream: str
@@ -50,8 +52,10 @@ class Fingerprint:
 
     @property
     def sha256(self) -> str:
-        """Hex digest of the canonical JSON."""
-        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+        """Hex digest of the canonical JSON, but for the name of the weights."""
+        body = self.to_json()
+        body["model"].pop(_NAME_ONLY, None)
+        return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
     @property
     def random_weights(self) -> bool:
@@ -65,7 +69,7 @@ class Fingerprint:
         return [
             f"{self.stream}.{key}: the cache has {_show(cached_values, key)}, asked for {_show(asked_values, key)}"
             for key in keys
-            if cached_values.get(key) != asked_values.get(key)
+            if key != f"model.{_NAME_ONLY}" and cached_values.get(key) != asked_values.get(key)
         ]
 
 

@@ -6,6 +6,7 @@ it, every value against its declared type, and an unknown key is an error that n
 
 import dataclasses
 import difflib
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -62,6 +63,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:  # noqa: ANN401 (any TOM
         return _convert(inner, value, where)
     if hint is float and type(value) is int:
         return float(value)
+    if hint is float and isinstance(value, float) and not math.isfinite(value):
+        raise ConfigError(f"{where} = {value}: it must be a finite number")
     if type(value) is not hint:
         raise ConfigError(f"{where} = {value!r}: expected {_type_name(hint)}, got {_type_name(type(value))}")
     return value

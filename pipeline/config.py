@@ -17,6 +17,7 @@ from cache.errors import ConfigError
 from cache.settings import build
 
 if TYPE_CHECKING:
+    from cache.run import Run
     from extract.config import ExtractConfig
     from train.config import TrainConfig
 
@@ -67,6 +68,13 @@ def load_recipe(name: str | None, overrides: Sequence[str] = ()) -> Recipe:
     values = _read(name) if name else {}
     apply_overrides(values, overrides)
     return Recipe(name or "defaults", values)
+
+
+def run_recipe(run: "Run", overrides: Sequence[str] = ()) -> Recipe:
+    """The configuration of a trained run as a recipe, with overrides."""
+    values: dict[str, Any] = {"train": dict(run.config["train"])}
+    apply_overrides(values, overrides)
+    return Recipe(run.info.name, values)
 
 
 def apply_overrides(values: dict[str, Any], overrides: Sequence[str]) -> None:

@@ -102,7 +102,9 @@ def count_costs(recipe: Recipe, *, num_classes: int | None = None) -> CostReport
         ConfigError: the recipe does not build, or its CLIP is unknown.
     """
     config = recipe.train
-    clip = config.pevl.clip if config.method == "pevl" else recipe.extract.image_encoder.model
+    is_pevl = config.method == "pevl"
+    clip = config.pevl.clip if is_pevl else recipe.extract.image_encoder.model
+    key = "train.pevl.clip" if is_pevl else "extract.image_encoder.model"
     num_classes = num_classes or _classes_of(recipe.name, config.task)
     num_joints = next((count for name, count in _NUM_JOINTS.items() if _is_on(recipe.name, name)), _COCO_JOINTS)
     return CostReport(
@@ -110,7 +112,7 @@ def count_costs(recipe: Recipe, *, num_classes: int | None = None) -> CostReport
         method=config.method,
         num_frames=config.num_frames,
         num_classes=num_classes,
-        parts=model_parts(config, num_classes=num_classes or 1, num_joints=num_joints, clip=clip_shape(clip)),
+        parts=model_parts(config, num_classes=num_classes or 1, num_joints=num_joints, clip=clip_shape(clip, key=key)),
         published=printed_costs(config.method),
     )
 

@@ -23,12 +23,13 @@ from cache.store import FeatureStore
 from extract.config import ExtractConfig
 from extract.extractor import extract
 from extract.streams import Resolver
-from pipeline.config import Recipe, apply_overrides, load_recipe
+from pipeline.config import Recipe, apply_overrides, load_recipe, run_recipe
 from pipeline.tables import format_table
 from train import checkpoint
 from train.checkpoint import Kind, Position
-from train.config import TrainConfig, from_json
-from train.predict import predict_videos
+from train.config import TrainConfig
+from train.experiment import require_weights
+from train.predict import config_of, predict_videos
 
 _SPLIT = "videos"
 _MADE_OF = {"video_tokens": "frames", "image_tokens": "frames"}
@@ -70,7 +71,7 @@ def recognise(
         videos: video files.
         top: number of classes to name, at most C.
         recipe: whose [extract] section to use in place of the settings that the run remembers.
-        overrides: `extract.key=value`, for example where a weights file has moved.
+        overrides: `extract.key=value` or `train.key=value`, for example where a weights file has moved.
         workers: decode processes.
         device: where the models run.
 
@@ -80,12 +81,15 @@ def recognise(
     """
     absent = [str(video) for video in videos if not video.is_file()]
     if absent:
-        raise ConfigError(f"no such file: {', '.join(absent[:5])}; give paths of video files")
+        raise ConfigError(f"not a file: {', '.join(absent[:5])}; give paths of video files")
     current = Run.open(run)
-    train_config = from_json(current.config["train"])
+    train_config = config_of(
+        current, run_recipe(current, [text for text in overrides if text.startswith("train.")]).train
+    )
+    require_weights(train_config)
     kind: Kind = "best" if train_config.validation_split else "last"
     position = checkpoint.require_position(run / "checkpoints", kind)
-    config = _extract_config(current, position, recipe, overrides)
+    config = _extract_config(current, position, recipe, [text for text in overrides if not text.startswith("train.")])
     dataset = _dataset(train_config, position, videos)
     with tempfile.TemporaryDirectory(prefix="deconfound-recognise-") as folder:
         cache = Path(folder) / "cache"
@@ -94,7 +98,7 @@ def recognise(
         failures = _failures(FeatureStore.open(cache), config) if summary.num_failed else {}
         found = {}
         if len(failures) < len(videos):
-            result = predict_videos(run, dataset, _SPLIT, cache, device=device)
+            result = predict_videos(run, dataset, _SPLIT, cache, config=train_config, device=device)
             found = dict(zip(result.clip_ids, result.logits, strict=True))
     task = dataset.task(train_config.task)
     return [
@@ -137,7 +141,7 @@ def _remembered(settings: Mapping[str, Any], streams: Sequence[str], run: Path) 
             "what differed from it with --set"
         )
     values: dict[str, Any] = {}
-    for stream in streams:
+    for stream in ("text", *streams):  # the image encoder of the visual prompts decides, where there are any
         values |= settings[stream]
     return values
 

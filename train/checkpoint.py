@@ -161,5 +161,7 @@ def _checked(folder: Path, kind: Kind, ending: str) -> Path:
         raise CorruptShard(f"{folder / f'{kind}.json'} names no file that ends in {ending}")
     path = folder / names[0]
     if not path.exists() or atomic.sha256_file(path) != digests[names[0]]:
-        raise CorruptShard(f"{path} is absent or does not match its sha256; delete {folder} and train again")
+        raise CorruptShard(
+            f"{path} is absent or does not match its sha256; delete the run {folder.parent} and train again"
+        )
     return path

@@ -41,17 +41,18 @@ _USUAL = {
 _VISUAL = "visual."
 
 
-def clip_shape(model: str) -> ClipShape:
+def clip_shape(model: str, *, key: str = _MODEL_KEY) -> ClipShape:
     """The sizes of a CLIP, without building it.
 
     Args:
         model: open_clip's name, or the path of a JSON file in its format.
+        key: the configuration key that gave it, for errors.
 
     Raises:
         ConfigError: neither; or towers of another kind than CLIP's ViT and text transformer.
     """
-    architecture = _architecture(model)
-    _check_kind(model, architecture)
+    architecture = _architecture(model, key)
+    _check_kind(model, architecture, key)
     vision, text = architecture["vision_cfg"], architecture["text_cfg"]
     width = vision.get("width", 768)
     size = vision.get("image_size", 224)
@@ -73,7 +74,7 @@ def clip_shape(model: str) -> ClipShape:
             quick_gelu=bool(architecture.get("quick_gelu", False)),
         )
     except (TypeError, ValueError, ZeroDivisionError) as error:
-        raise ConfigError(f"{_MODEL_KEY} = {model!r} has sizes that do not fit together: {error}") from error
+        raise ConfigError(f"{key} = {model!r} has sizes that do not fit together: {error}") from error
 
 
 def find_clip_weights(model: str, pretrained: str) -> WeightsFile:
@@ -156,25 +157,25 @@ def tokenize(prompts: Sequence[str], shape: ClipShape) -> tuple[Tensor, Tensor]:
     return token_ids, (position >= 1) & (position <= torch.tensor(lengths).clamp(max=room).unsqueeze(1))
 
 
-def _architecture(model: str) -> dict[str, Any]:
+def _architecture(model: str, key: str = _MODEL_KEY) -> dict[str, Any]:
     """open_clip's configuration of a model, from its registry or from a file."""
     if model.endswith(".json"):
-        return _read_architecture(Path(model).expanduser())
+        return _read_architecture(Path(model).expanduser(), key)
     known = open_clip.list_models()
     if model not in known:
         near = difflib.get_close_matches(model, known, n=4, cutoff=0.4)
         raise ConfigError(
-            f"{_MODEL_KEY} = {model!r} is not a model of open_clip; near ones: {', '.join(near) or 'none'}. Give one "
+            f"{key} = {model!r} is not a model of open_clip; near ones: {', '.join(near) or 'none'}. Give one "
             "of open_clip.list_models(), or the path of a JSON file with embed_dim, vision_cfg and text_cfg"
         )
     return open_clip.get_model_config(model)
 
 
-def _read_architecture(path: Path) -> dict[str, Any]:
+def _read_architecture(path: Path, key: str) -> dict[str, Any]:
     try:
         architecture = json.loads(path.read_bytes())
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{_MODEL_KEY} = '{path}' cannot be read as an open_clip configuration: {error}") from error
+        raise ConfigError(f"{key} = '{path}' cannot be read as an open_clip configuration: {error}") from error
     parts = {"embed_dim": int, "vision_cfg": dict, "text_cfg": dict}
     read = architecture if isinstance(architecture, dict) else {}
     if not all(isinstance(read.get(part), kind) for part, kind in parts.items()):
@@ -185,7 +186,7 @@ def _read_architecture(path: Path) -> dict[str, Any]:
     return read
 
 
-def _check_kind(model: str, architecture: Mapping[str, Any]) -> None:
+def _check_kind(model: str, architecture: Mapping[str, Any], key: str) -> None:
     """Refuse whatever is neither a size nor the usual."""
     other = ["multimodal_cfg"] if architecture.get("multimodal_cfg") else []
     for part, sizes in _SIZES.items():
@@ -195,7 +196,7 @@ def _check_kind(model: str, architecture: Mapping[str, Any]) -> None:
                 other.append(f"{part}.{name} = {value!r}")
     if other:
         raise ConfigError(
-            f"{_MODEL_KEY} = {model!r} has towers of another kind than CLIP's own ViT and text transformer: "
+            f"{key} = {model!r} has towers of another kind than CLIP's own ViT and text transformer: "
             f"{', '.join(other)}. Adapters are defined for CLIP's own: choose a model such as ViT-B-16-quickgelu"
         )
 

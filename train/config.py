@@ -5,8 +5,9 @@ result depends on, so a smaller GPU changes `accumulate` and nothing else.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from cache import settings
@@ -195,16 +196,23 @@ class TrainConfig:
             self._check_pevl()
 
     def _check_pevl(self) -> None:
-        if self.pevl.is_contrastive and self.accumulate > 1:
+        if self.pevl.contrasts_clips and self.accumulate > 1:
             raise ValueError(
                 f"accumulate = {self.accumulate}: PeVL contrasts the clips of a batch with each other, so a split "
                 "batch is another objective; set accumulate = 1 and, if memory is short, a smaller batch_size"
             )
+        if self.smallest_batch > self.batch_size:
+            raise ValueError(f"batch_size = {self.batch_size}: PeVL contrasts clips with each other, so give 2 or more")
         if self.pevl.pose_frames % self.num_frames:
             raise ValueError(
                 f"pevl.pose_frames = {self.pevl.pose_frames} is no multiple of num_frames = {self.num_frames}: every "
                 "video frame needs a pose frame of the same instant"
             )
+
+    @property
+    def smallest_batch(self) -> int:
+        """Fewest clips that a batch can be trained on; a smaller rest of an epoch joins the batch before it."""
+        return 2 if self.method == "pevl" and self.pevl.contrasts_clips else 1
 
     @property
     def causal(self) -> CausalConfig:
@@ -229,6 +237,25 @@ def from_json(body: Mapping[str, Any]) -> TrainConfig:
     return settings.build(TrainConfig, body, "train")
 
 
+def with_absolute_paths(config: TrainConfig) -> TrainConfig:
+    """The same configuration with weights files named from the root: a run is read from other folders later."""
+    encoder, pevl = config.video_encoder, config.pevl
+    return dataclasses.replace(
+        config,
+        video_encoder=dataclasses.replace(encoder, pretrained=_absolute(encoder.pretrained)),
+        pevl=dataclasses.replace(pevl, clip=_absolute(pevl.clip), pretrained=_absolute(pevl.pretrained)),
+    )
+
+
+def _absolute(given: str) -> str:
+    """Tags and names stay as they are; a path has a folder or an ending."""
+    path = Path(given).expanduser()
+    is_path = len(path.parts) > 1 or path.suffix in (".json", ".safetensors", ".pt", ".pth", ".pyth", ".bin")
+    return str(path.absolute()) if is_path else given
+
+
+LOCATION_KEYS = frozenset({"train.video_encoder.pretrained", "train.pevl.clip", "train.pevl.pretrained"})
+"""Where weights are: a trained run may find them elsewhere, as fingerprints say whether they are the same."""
 FREE_KEYS = frozenset(
     {
         "train.accumulate",
@@ -236,19 +263,22 @@ FREE_KEYS = frozenset(
         "train.video_encoder.gradient_checkpointing",
         "train.cmdcl.class_chunk",
         "train.pcmci.class_chunk",
+        "train.pevl.gradient_checkpointing",
     }
 )
 """What a run may be continued with other values of: memory and time, not the result."""
 
 
-def differences(stored: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "train.") -> list[str]:
-    """One readable line for every key, but FREE_KEYS, in which two configurations (as JSON) differ."""
+def differences(
+    stored: Mapping[str, Any], asked: Mapping[str, Any], prefix: str = "train.", *, free: Set[str] = FREE_KEYS
+) -> list[str]:
+    """One readable line for every key that is not free in which two configurations (as JSON) differ."""
     lines = []
     for key in sorted(stored.keys() | asked.keys()):
         old, new = stored.get(key, "nothing"), asked.get(key, "nothing")
         if isinstance(old, Mapping) and isinstance(new, Mapping):
-            lines += differences(old, new, f"{prefix}{key}.")
-        elif old != new and prefix + key not in FREE_KEYS:
+            lines += differences(old, new, f"{prefix}{key}.", free=free)
+        elif old != new and prefix + key not in free:
             lines.append(f"{prefix}{key}: the run has {old!r}, asked for {new!r}")
     return lines
 

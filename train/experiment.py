@@ -18,9 +18,8 @@ from cache.manifest import Dataset, Task
 from cache.store import FeatureStore
 from train.config import TrainConfig
 from train.data import BatchSource, ClipSet, select_clips
-from train.methods.causal import CausalMethod
+from train.methods.causal import CausalMethod, find_video_encoder
 from train.methods.method import Method
-from train.methods.pevl import PeVLMethod
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +61,11 @@ class Experiment:
             DeconfoundError: whatever does not fit, and what to do about it.
         """
         task, store = dataset.task(config.task), FeatureStore.open(cache)
+        if task.kind == "single" and task.num_classes < 2:
+            raise ConfigError(
+                f"task {task.name!r} has one class, {task.class_names[0]!r}: there is nothing to tell apart; give it "
+                "two classes or more"
+            )
         method = _open_method(store, task, config, token_root, stored or {})
         clip_sets = {
             split: select_clips(dataset, task, config.protocol, split, method.readers, labelled=labelled)
@@ -116,6 +120,20 @@ class Experiment:
         return self.method.build_model()
 
 
+def require_weights(config: TrainConfig) -> None:
+    """Looks for the weights that a trained run needs beside its checkpoint: those of frozen encoders.
+
+    Raises:
+        WeightsError: they are absent; says where to get them.
+    """
+    if config.method == "pevl":
+        from train.clip_weights import find_clip_weights
+
+        find_clip_weights(config.pevl.clip, config.pevl.pretrained)
+    elif config.video_encoder.frozen:
+        find_video_encoder(config)
+
+
 def chosen_on(split: str) -> str:
     """The notice of logits whose split also chose the checkpoint."""
     return f"best checkpoint chosen on {split!r}, a split that is also reported"
@@ -124,8 +142,11 @@ def chosen_on(split: str) -> str:
 def _open_method(
     store: FeatureStore, task: Task, config: TrainConfig, token_root: Path | None, stored: Mapping[str, Fingerprint]
 ) -> Method[Any]:
-    kind = PeVLMethod if config.method == "pevl" else CausalMethod
-    return kind(store, task, config, token_root=token_root, stored=stored)
+    if config.method == "pevl":
+        from train.methods.pevl import PeVLMethod  # open_clip takes seconds to import
+
+        return PeVLMethod(store, task, config, token_root=token_root, stored=stored)
+    return CausalMethod(store, task, config, token_root=token_root, stored=stored)
 
 
 def _check_validation(config: TrainConfig, clip_sets: Mapping[str, ClipSet]) -> None:

@@ -28,7 +28,7 @@ from cache.progress import Progress
 from cache.run import Run
 from train import checkpoint, run_directory
 from train.checkpoint import Position
-from train.config import TrainConfig
+from train.config import TrainConfig, with_absolute_paths
 from train.data import BatchSource
 from train.device import memory_advice, refuse_distributed, resolve_device
 from train.divergence import diverged
@@ -85,8 +85,9 @@ def train(
             device runs out of memory, or another process trains into the directory.
     """
     refuse_distributed()
+    config = with_absolute_paths(config)
     target = resolve_device(device)
-    current = run_directory.existing_run(run, config)
+    current = run_directory.existing_run(run, config, dataset)
     if current is not None and current.info.status == "finished":
         logger.info("%s is finished: nothing to do", run)
         return current
@@ -94,20 +95,28 @@ def train(
     experiment = Experiment.open(dataset, cache, config, splits=splits, token_root=token_cache)
     if verify:
         experiment.store.verify_once()
+    sources, model = experiment.sources(target, progress=progress), experiment.build_model()
     with run_directory.held(run):
         current = run_directory.begin(experiment, run, dataset_folder=dataset_folder, recipe=recipe)
         if current.info.status == "running":
-            _train(experiment, current, target, progress=progress)
+            _train(experiment, current, sources, model, target, progress=progress)
     return current
 
 
-def _train(experiment: Experiment, run: Run, device: torch.device, *, progress: bool) -> None:
+def _train(
+    experiment: Experiment,
+    run: Run,
+    sources: Mapping[str, BatchSource[Any]],
+    model: nn.Module,
+    device: torch.device,
+    *,
+    progress: bool,
+) -> None:
     """Trains what is left and writes the predictions."""
     for notice in experiment.run_notices:
         logger.warning("%s", notice)
-    sources = experiment.sources(device, progress=progress)
     with memory_advice(experiment.method.advice):
-        trainer = Trainer(experiment, run, sources, device)
+        trainer = Trainer(experiment, run, sources, model, device)
         trainer.fit(progress=progress)
         trainer.predict(progress=progress)
     run.update(status="finished")
@@ -117,16 +126,23 @@ class Trainer:
     """A model, its optimiser and how far they are."""
 
     def __init__(
-        self, experiment: Experiment, run: Run, sources: Mapping[str, BatchSource[Any]], device: torch.device
+        self,
+        experiment: Experiment,
+        run: Run,
+        sources: Mapping[str, BatchSource[Any]],
+        model: nn.Module,
+        device: torch.device,
     ) -> None:
         self.experiment, self.run, self.sources, self.device = experiment, run, sources, device
         self.config = experiment.config
         self.folder = run.path / "checkpoints"
-        self.model: nn.Module = experiment.build_model().to(device)
+        self.model = model.to(device)
         fast, factor = experiment.method.fast_parameters(self.model)
         self.optimizer = build_optimizer(self.model, self.config.optimizer, fast=set(fast), fast_factor=factor)
         self.source = sources[self.config.train_split]
-        self.steps_per_epoch = num_batches(len(self.source.clip_set), self.config.batch_size)
+        self.steps_per_epoch = num_batches(
+            len(self.source.clip_set), self.config.batch_size, smallest=self.config.smallest_batch
+        )
         self.position = self._restored()
         exact = torch.float32 if device.type == "mps" else torch.float64  # MPS has no float64
         self._loss_sum = torch.tensor(self.position.loss_sum, dtype=exact, device=device)
@@ -179,7 +195,7 @@ class Trainer:
         """The steps that are left of the current epoch."""
         config, epoch = self.config, self.position.epoch
         order = epoch_order(len(self.source.clip_set), config.seed, epoch)
-        pieces = list(batches(order, config.batch_size, first=self.position.step))
+        pieces = list(batches(order, config.batch_size, first=self.position.step, smallest=config.smallest_batch))
         parts = [np.array_split(piece, min(config.accumulate, len(piece))) for piece in pieces]
         self.model.train()
         with contextlib.closing(self.source.batches(itertools.chain(*parts), epoch)) as stream:

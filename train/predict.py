@@ -1,11 +1,11 @@
-"""Logits of a trained run: raw, float32, always the test view (segment centres, centre crop).
+"""Logits of a trained run: raw, float32, always the test view (segment centres; a centre crop, or PeVL's crops).
 
 A reader may ask which checkpoint: the best one where the run had a validation split, else the last. Nothing else is
 chosen here, and predictions of a run that has not finished say so in their notices.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,15 @@ from cache.predictions import Predictions
 from cache.run import Run
 from train import checkpoint
 from train.checkpoint import Kind, Position
-from train.config import TrainConfig, from_json
+from train.config import (
+    FREE_KEYS,
+    LOCATION_KEYS,
+    TrainConfig,
+    differences,
+    from_json,
+    to_json,
+    with_absolute_paths,
+)
 from train.data import BatchSource
 from train.device import memory_advice, resolve_device
 from train.divergence import check_finite_logits
@@ -33,8 +41,8 @@ from train.sampling import batches
 logger = logging.getLogger(__name__)
 
 _MEMORY_ADVICE = (
-    "Predictions take train.batch_size / train.accumulate clips at a time: free memory on the device, or give another "
-    "--device"
+    "Predictions take train.batch_size / train.accumulate clips at a time (PeVL: times its crops): free memory on the "
+    "device, or give another --device"
 )
 
 
@@ -73,6 +81,7 @@ def predict(
     dataset: Path | None = None,
     cache: Path | None = None,
     token_cache: Path | None = None,
+    config: TrainConfig | None = None,
     device: str = "cpu",
     progress: bool = False,
 ) -> list[Predictions]:
@@ -83,7 +92,8 @@ def predict(
         split: one split; None: all of train.predict_splits.
         dataset: a dataset folder in place of the one that the run was trained on.
         cache: a feature cache in place of the run's, made with the same settings.
-        token_cache: folder of frozen video tokens; by default CACHE/video_tokens.
+        token_cache: folder of frozen tokens; by default CACHE/video_tokens or CACHE/image_tokens.
+        config: the run's, with other LOCATION_KEYS or FREE_KEYS.
         device: a torch device.
         progress: show a progress bar while tokens are computed.
 
@@ -92,14 +102,17 @@ def predict(
         ConfigError: the dataset has other classes, or no usable clip in the split.
     """
     current = Run.open(run)
-    config = from_json(current.config["train"])
+    config = config_of(current, config)
     kind: Kind = "best" if config.validation_split else "last"
     position = checkpoint.require_position(run / "checkpoints", kind)
+    data = Dataset.read(dataset or Path(current.info.dataset_folder))
+    splits = config.predict_splits if split is None else (split,)
+    _refuse_to_replace(current, splits, data)
     experiment = Experiment.open(
-        Dataset.read(dataset or Path(current.info.dataset_folder)),
+        data,
         cache or Path(current.info.cache_folder),
         config,
-        splits=config.predict_splits if split is None else (split,),
+        splits=splits,
         token_root=token_cache,
         stored=_stored(position),
     )
@@ -111,7 +124,9 @@ def predict(
         return [predict_split(current, experiment, source, trained) for source in sources.values()]
 
 
-def predict_videos(run: Path, dataset: Dataset, split: str, cache: Path, *, device: str) -> UnlabelledLogits:
+def predict_videos(
+    run: Path, dataset: Dataset, split: str, cache: Path, *, config: TrainConfig | None = None, device: str
+) -> UnlabelledLogits:
     """Logits of clips without labels, of a cache made with the run's settings; nothing is written into the run.
 
     Args:
@@ -119,13 +134,14 @@ def predict_videos(run: Path, dataset: Dataset, split: str, cache: Path, *, devi
         dataset: a manifest with the run's task.
         split: of the dataset's one protocol.
         cache: the features; tokens of a frozen encoder are added to it.
+        config: the run's, with other LOCATION_KEYS or FREE_KEYS.
         device: a torch device.
 
     Raises:
         CacheError: the run has no checkpoint, or the cache was made with other settings than the run's.
         ConfigError: no clip has features.
     """
-    config = from_json(Run.open(run).config["train"])
+    config = config_of(Run.open(run), config)
     kind: Kind = "best" if config.validation_split else "last"
     position = checkpoint.require_position(run / "checkpoints", kind)
     (protocol,) = dataset.protocols
@@ -144,6 +160,32 @@ def predict_videos(run: Path, dataset: Dataset, split: str, cache: Path, *, devi
         trained = load_trained(run / "checkpoints", kind, experiment, target)
         logits = logits_of(experiment.method, trained.model, source, config, target)
     return UnlabelledLogits(clip_ids=tuple(clip.id for clip in source.clip_set.clips), logits=logits)
+
+
+def _refuse_to_replace(run: Run, splits: Sequence[str], dataset: Dataset) -> None:
+    """Predictions of one dataset are not written over those of another."""
+    for split in set(splits) & set(run.splits):
+        other = run.predictions(split).dataset
+        if other != dataset.name:
+            raise ConfigError(
+                f"{run.predictions_path(split)} holds predictions of dataset {other!r}, not of {dataset.name!r}: move "
+                "that file away first, or predict another split"
+            )
+
+
+def config_of(run: Run, given: TrainConfig | None) -> TrainConfig:
+    """The run's configuration, or the given one if it differs in nothing that the logits depend on."""
+    if given is None:
+        return from_json(run.config["train"])
+    config = with_absolute_paths(given)
+    lines = differences(run.config["train"], to_json(config), free=LOCATION_KEYS | FREE_KEYS)
+    if lines:
+        listing = "\n  ".join(lines)
+        raise ConfigError(
+            f"{run.path} was trained with another configuration:\n  {listing}\nFor predictions only these may be set: "
+            f"{', '.join(sorted(LOCATION_KEYS | FREE_KEYS))}"
+        )
+    return config
 
 
 def _stored(position: Position) -> dict[str, Fingerprint]:

@@ -2,7 +2,7 @@
 
 Pose-to-video attention (P2V, Eq. 1) reads only the patches under joints; video-to-pose attention (V2P, Eq. 2) lets
 each joint read the patches of its frame. Both read the unrefined tokens (Fig. 2) and share the patches' keys and
-values, as both equations print K_v and V_v. No projection has a bias, so that a frame without joints stays as it is.
+values, as both equations print K_v and V_v. No projection has a bias: video tokens of frames without joints stay.
 The paper's background token is left out: it would be one more query, each query attends on its own, and the answer
 to this one is dropped, so that it could neither change a result nor learn.
 

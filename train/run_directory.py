@@ -15,8 +15,10 @@ import torch
 
 from cache import atomic
 from cache.errors import ConfigError
+from cache.manifest import Dataset
 from cache.run import Run, RunInfo
 from cache.store import stream_settings
+from train import checkpoint
 from train.config import TrainConfig, differences, to_json
 from train.experiment import Experiment
 from train.file_lock import locked
@@ -24,11 +26,11 @@ from train.file_lock import locked
 logger = logging.getLogger(__name__)
 
 
-def existing_run(path: Path, config: TrainConfig) -> Run | None:
+def existing_run(path: Path, config: TrainConfig, dataset: Dataset) -> Run | None:
     """The run of that directory, if there is one.
 
     Raises:
-        ConfigError: it was made with another configuration; lists the differences.
+        ConfigError: it was made with another configuration or dataset; lists the differences.
     """
     if not (path / "run.json").exists():
         return None
@@ -40,7 +42,21 @@ def existing_run(path: Path, config: TrainConfig) -> Run | None:
             f"{path} is a run with another configuration:\n  {listing}\n"
             "Use its configuration to continue it, or another run directory"
         )
+    _check_dataset(run, dataset)
     return run
+
+
+def _check_dataset(run: Run, dataset: Dataset) -> None:
+    """The same configuration on another dataset is another run."""
+    position = checkpoint.read_position(run.path / "checkpoints", "last")
+    classes = dataset.task(run.info.task).class_names
+    has_other_classes = position is not None and tuple(position.class_names) != classes
+    if run.info.dataset != dataset.name or has_other_classes:
+        what = f"another version of {dataset.name!r}" if run.info.dataset == dataset.name else f"{run.info.dataset!r}"
+        raise ConfigError(
+            f"{run.path} is a run on {what}, with other classes or videos than {dataset.name!r} has: use another run "
+            "directory"
+        )
 
 
 @contextlib.contextmanager
@@ -67,13 +83,18 @@ def begin(experiment: Experiment, path: Path, *, dataset_folder: Path, recipe: s
     What earlier processes left half written is removed, and settings that may change (FREE_KEYS) are stored.
     """
     asked = {"train": to_json(experiment.config), "streams": stream_settings(experiment.store.folder)}
-    run = existing_run(path, experiment.config)
+    run, info = (
+        existing_run(path, experiment.config, experiment.dataset),
+        _info(experiment, path, dataset_folder, recipe),
+    )
     if run is None:
-        return Run.create(path, _info(experiment, path, dataset_folder, recipe), asked)
+        return Run.create(path, info, asked)
     for folder in (path, path / "checkpoints", path / "predictions"):
         atomic.sweep(folder)
     if run.info.status == "running" and run.config != asked:
         run.replace_config(asked)
+    if run.info.status == "running" and checkpoint.read_position(path / "checkpoints", "last") is None:
+        run.update(**vars(info))  # nothing is trained yet: it begins on what there is now
     return run
 
 

@@ -43,15 +43,21 @@ def epoch_order(count: int, seed: int, epoch: int) -> Indices:
     return np.random.default_rng([_ORDER, seed, epoch]).permutation(count)
 
 
-def batches(order: Indices, batch_size: int, *, first: int = 0) -> Iterator[Indices]:
-    """Consecutive pieces of `order`, from batch number `first`; the last one may be smaller."""
-    for start in range(first * batch_size, len(order), batch_size):
-        yield order[start : start + batch_size]
+def batches(order: Indices, batch_size: int, *, first: int = 0, smallest: int = 1) -> Iterator[Indices]:
+    """Consecutive pieces of `order`, from batch number `first`; the last one may be smaller.
+
+    A rest of fewer than `smallest` clips joins the piece before it.
+    """
+    count = num_batches(len(order), batch_size, smallest=smallest)
+    for number in range(first, count):
+        start = number * batch_size
+        yield order[start:] if number == count - 1 else order[start : start + batch_size]
 
 
-def num_batches(count: int, batch_size: int) -> int:
+def num_batches(count: int, batch_size: int, *, smallest: int = 1) -> int:
     """Batches per pass."""
-    return -(-count // batch_size)
+    whole, rest = divmod(count, batch_size)
+    return max(1, whole + (rest >= smallest)) if count else 0
 
 
 def _segment_bounds(num_cached: int, num_frames: int) -> Indices:

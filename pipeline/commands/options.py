@@ -15,9 +15,7 @@ videos_option = click.option("--videos", type=PATH, help="Video root on this mac
 set_option = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one recipe key.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 device_option = click.option("--device", default="auto", help="cpu, cuda, cuda:1; auto takes a GPU if there is one.")
-token_cache_option = click.option(
-    "--token-cache", type=PATH, help="Folder of a frozen video encoder's tokens [CACHE/video_tokens]."
-)
+token_cache_option = click.option("--token-cache", type=PATH, help="Folder of a frozen encoder's tokens [in CACHE].")
 
 
 def extraction_options(command: Command) -> Command:

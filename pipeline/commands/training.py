@@ -16,7 +16,7 @@ from pipeline.commands.options import (
     set_option,
     token_cache_option,
 )
-from pipeline.config import load_recipe
+from pipeline.config import load_recipe, run_recipe
 
 
 @click.command()
@@ -65,6 +65,7 @@ def train(
 @click.option("--cache", type=PATH, help="Cache folder, instead of the one trained on.")
 @token_cache_option
 @device_option
+@set_option
 def predict(
     run_folder: Path,
     split: str | None,
@@ -72,12 +73,15 @@ def predict(
     cache: Path | None,
     token_cache: Path | None,
     device: str,
+    overrides: tuple[str, ...],
 ) -> None:
     """Write raw logits of a split into the run directory."""
+    from cache.run import Run
     from train.predict import predict as run_prediction
 
+    config = run_recipe(Run.open(run_folder), overrides).train if overrides else None
     for predictions in run_prediction(
-        run_folder, split=split, dataset=dataset, cache=cache, token_cache=token_cache, device=device
+        run_folder, split=split, dataset=dataset, cache=cache, token_cache=token_cache, config=config, device=device
     ):
         click.echo(f"{predictions.split}: {len(predictions.clip_ids)} clips, {len(predictions.skipped)} skipped")
 

@@ -16,7 +16,7 @@ import logging
 import multiprocessing
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -30,16 +30,18 @@ from cache.errors import FailureCode, VideoError
 from cache.manifest import Dataset
 from cache.progress import Progress
 from cache.run import Run
+from evaluate.report import write_report
 from extract.config import ExtractConfig
 from extract.extractor import extract
 from pipeline.config import load_recipe
 from pipeline.demo.frozen_models import FrozenModels, unpack
 from pipeline.demo.probe import probe
 from pipeline.demo.report import write_page
+from pipeline.demo.scores import HEADLINE
 from pipeline.demo.scripts import WorldConfig
 from pipeline.demo.summary import summarise
 from pipeline.demo.variants import SHORT_LIST, VARIANTS
-from pipeline.demo.world import ATOMIC, make_world
+from pipeline.demo.world import ACTIVITY, ATOMIC, make_world
 from train.config import TrainConfig
 from train.experiment import Experiment
 from train.loop import train
@@ -54,7 +56,6 @@ _PROBED_VIDEOS = {False: 80, True: 40}
 class Job:
     """One training, as it is sent to a process."""
 
-    variant: str
     dataset_folder: Path
     cache: Path
     run: Path
@@ -122,12 +123,14 @@ def run_demo(
         _compute_tokens(dataset, jobs)
     with watch.time("train"):
         runs = _train_all(jobs, workers)
-    with watch.time("probe"):
-        probe_rows = probe(config.image_encoder, world, num_videos=_PROBED_VIDEOS[quick])
-    with watch.time("evaluate"):
-        summary = summarise(runs, world, dataset, probe_rows, quick=quick)
-    with watch.time("report"):
-        write_page(folder / "report", summary, runs, world, dataset)
+    with _standard_reports(folder / "report", runs, workers) as finish_reports:
+        with watch.time("probe"):
+            probe_rows = probe(config.image_encoder, world, num_videos=_PROBED_VIDEOS[quick])
+        with watch.time("evaluate"):
+            summary = summarise(runs, world, dataset, probe_rows, quick=quick)
+        with watch.time("report"):
+            write_page(folder / "report", summary, world, dataset)
+            finish_reports()
     summary.timings.update(watch.seconds, total=round(sum(watch.seconds.values()), 2))
     atomic.write_json(folder / "summary.json", summary.to_json())
     return summary.to_json()
@@ -197,7 +200,6 @@ def _job(
     ]
     run = f"{'quick-' if quick else ''}{name.lower()}-{task}-seed{seed}"
     return Job(
-        variant=name,
         dataset_folder=dataset_folder,
         cache=folder / "cache",
         run=folder / "runs" / run,
@@ -238,10 +240,31 @@ def _train_all(jobs: Sequence[Job], workers: int) -> list[Run]:
         else:
             context = multiprocessing.get_context("spawn")
             with ProcessPoolExecutor(processes, mp_context=context, initializer=_prepare_process) as pool:
-                slow_first = sorted(jobs, key=lambda job: not VARIANTS[job.variant].is_slow)
-                for future in as_completed([pool.submit(_train_one, job) for job in slow_first]):
+                for future in as_completed([pool.submit(_train_one, job) for job in _slow_first(jobs)]):
                     progress.advance(run=future.result())
     return [Run.open(job.run) for job in jobs]
+
+
+def _slow_first(jobs: Sequence[Job]) -> list[Job]:
+    """The order of training: a long job that starts last keeps one process waiting for the other."""
+    return sorted(jobs, key=lambda job: not VARIANTS[job.config.variant].is_slow)
+
+
+@contextmanager
+def _standard_reports(folder: Path, runs: Sequence[Run], workers: int) -> Iterator[Callable[[], None]]:
+    """Writes the report of each task in a process of its own while the `with` goes on; yields a function that waits."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, len(HEADLINE)), mp_context=context) as pool:
+        pending = [
+            pool.submit(write_report, [run for run in runs if run.info.task == task], folder / task)
+            for task in HEADLINE
+        ]
+
+        def finish() -> None:
+            for report in pending:
+                report.result()
+
+        yield finish
 
 
 def _prepare_process() -> None:

@@ -1,18 +1,17 @@
 """The demo's page: what the world is, what is confounded, what came out, and what that does and does not show.
 
 The page prints no number of its own and no opinion: every sentence about an outcome comes from `summary`, where it is
-made from intervals. The standard reports, one per task, stand in folders beside it.
+made from intervals. The standard reports, one per task, stand in folders beside it; `demo` has them written.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cache.manifest import Dataset
-from cache.run import Run
 from evaluate.figures import Point, split_comparison
 from evaluate.page import Page
-from evaluate.report import write_report
 from evaluate.uncertainty import LEVEL_TEXT, Interval
+from pipeline.demo import background
 from pipeline.demo.pictures import describe, strips, surroundings
 from pipeline.demo.probe import CONDITIONS, ProbeRow
 from pipeline.demo.scores import HEADLINE, METRIC_NAMES, percent, split_name
@@ -32,15 +31,9 @@ from pipeline.demo.scripts import (
     draw_recording,
 )
 from pipeline.demo.summary import MethodScores, Summary
+from pipeline.demo.variants import VARIANTS
 from pipeline.demo.world import PROTOCOL
 
-_METHODS = {
-    "baseline": "the video encoder's frames, read by the light Q-Former with the class texts as queries",
-    "control": "the baseline with the temporal layers that VCI brings along, and nothing else of VCI",
-    "TCI": "the baseline with the textual intervention (back-door): class texts are debiased by the video's own frames",
-    "VCI": "the baseline with the visual intervention (front-door), temporal layers included",
-    "CMDCL": "both interventions",
-}
 _SPLIT_TEXTS: Mapping[Split, str] = {
     "test_iid": "as in training: surroundings follow the activity",
     "test_counterfactual": "surroundings drawn without looking at the activity",
@@ -49,13 +42,11 @@ _SPLIT_TEXTS: Mapping[Split, str] = {
 _PROBED_RECORDING = 2
 
 
-def write_page(folder: Path, summary: Summary, runs: Sequence[Run], world: WorldConfig, dataset: Dataset) -> Path:
-    """Writes FOLDER/index.html and the standard reports; returns the path of the page."""
-    for task in HEADLINE:
-        write_report([run for run in runs if run.info.task == task], folder / task)
+def write_page(folder: Path, summary: Summary, world: WorldConfig, dataset: Dataset) -> Path:
+    """Writes FOLDER/index.html and returns its path."""
     page = Page(
         "The controlled world",
-        lead="Rendered videos whose causes and confounders are known: does CMDCL read the causes?",
+        lead="Rendered videos whose causes and confounders are known: which methods read the causes?",
     )
     page.note(summary.statement, title="An illustration", kind="warning")
     for notice in summary.notices:
@@ -95,10 +86,14 @@ def _findings(page: Page, summary: Summary) -> None:
     page.section("What came out")
     page.paragraph(
         "Differences are between methods on the same videos. The control is the baseline with VCI's temporal layers: "
-        "what it gains is attention over time and not the front-door step."
+        "what it gains is attention over time and not the front-door step. PeVL stands on another backbone."
     )
-    page.bullets(summary.main_findings)
-    rest = [text for text in summary.findings if text not in summary.main_findings]
+    told: list[str] = []
+    for title, sentences in summary.main_findings.items():
+        page.heading(title)
+        page.bullets(sentences)
+        told += sentences
+    rest = [text for text in summary.findings if text not in told]
     if rest:
         with page.folded("All other comparisons"):
             page.bullets(rest)
@@ -106,9 +101,15 @@ def _findings(page: Page, summary: Summary) -> None:
 
 def _results(page: Page, summary: Summary) -> None:
     page.section("Results")
-    page.bullets([f"{name}: {_METHODS[name]}." for name in _names(summary)])
+    page.bullets([f"{name}: {VARIANTS[name].text}." for name in _names(summary)])
+    expected = background.expected_accuracy(summary.world)
+    page.paragraph(
+        f"{background.NAME.capitalize()}: {background.DESCRIPTION}. Over endless videos its Acc@1 would be "
+        + ", ".join(f"{100 * value:.1f} % {split_name(split)}" for split, value in expected.items())
+        + "."
+    )
     for task, metric in HEADLINE.items():
-        rows = [scores for scores in summary.methods if scores.task == task]
+        rows = [scores for scores in (*summary.methods, *summary.background) if scores.task == task]
         metrics = list(rows[0].metrics)
         ceiling = {"no order": 100 * BAG_OF_FRAMES_CEILING} if task == "activity" else None
         page.heading({"activity": "Activities, one of 8", "atomic": "Atomic actions, any of 16"}[task])
@@ -118,9 +119,17 @@ def _results(page: Page, summary: Summary) -> None:
         )
         page.table(
             ["test split", "method", *(f"{METRIC_NAMES[name]}, %" for name in metrics)],
-            [[split_name(scores.split), scores.method, *(_cell(scores, name) for name in metrics)] for scores in rows],
+            [
+                [split_name(scores.split), scores.method, *(_cell(scores, name) for name in metrics)]
+                for scores in _by_split(rows)
+            ],
             caption=f"{_how(rows[0])} {_TASK_NOTES[task]}",
         )
+
+
+def _by_split(rows: Sequence[MethodScores]) -> list[MethodScores]:
+    """Rows of one split together, the background last."""
+    return [scores for split in TEST_SPLITS for scores in rows if scores.split == split]
 
 
 def _how(scores: MethodScores) -> str:

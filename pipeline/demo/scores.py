@@ -30,6 +30,7 @@ METRIC_NAMES = {
 
 
 _SHARES_OF_VIDEOS = ("acc1", "pair_accuracy")
+_ROUNDING = 1e-9  # a smaller difference is none: shares of videos are subtracted in floating point
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,8 @@ class Comparison:
     num_videos: int
     num_seeds: int
     difference: Interval
+    caveat: str = ""
+    """Said after the verdict."""
 
 
 def card_of(predictions: Predictions) -> Card:
@@ -72,8 +75,8 @@ def compare(
         pairs: (method, reference) to subtract.
 
     Returns:
-        method -> metric -> interval, and (method, reference) -> metric -> interval of the difference. Where all
-        resamples agree, accuracies of all videos have Wilson's interval and other metrics none.
+        method -> metric -> interval, and (method, reference) -> metric -> interval of the difference. Shares of videos
+        have Wilson's interval, a little wide for a mean over seeds; other metrics have none where all resamples agree.
     """
     draws = draw(cards, Resamples(num_clips=num_videos))
     points = {name: card(None) for name, card in cards.items()}
@@ -94,10 +97,7 @@ def compare(
 
 
 def _interval(metric: str, value: float, draws: Floats, num_videos: int) -> Interval:
-    interval = basic_interval(value, draws)
-    if interval.is_known or metric not in _SHARES_OF_VIDEOS:
-        return interval
-    return wilson(value * num_videos, num_videos)
+    return wilson(value * num_videos, num_videos) if metric in _SHARES_OF_VIDEOS else basic_interval(value, draws)
 
 
 def difference_sentence(comparison: Comparison) -> str:
@@ -109,13 +109,13 @@ def difference_sentence(comparison: Comparison) -> str:
     head = (
         f"{comparison.method} minus {comparison.reference}, {comparison.task}, {split_name(comparison.split)}, {name}"
     )
-    if interval.low > 0:
+    if interval.low > _ROUNDING:
         verdict = f"{comparison.method} is better on these {comparison.num_videos} videos"
-    elif interval.high < 0:
+    elif interval.high < -_ROUNDING:
         verdict = f"{comparison.method} is worse on these {comparison.num_videos} videos"
     else:
         verdict = f"no difference that these {comparison.num_videos} videos can show"
-    return f"{head}: {amount}: {verdict}."
+    return f"{head}: {amount}: {verdict}.{comparison.caveat and ' '}{comparison.caveat}"
 
 
 def ceiling_sentence(method: str, split: str, accuracy: Interval, ceiling: float) -> str:
@@ -131,7 +131,7 @@ def ceiling_sentence(method: str, split: str, accuracy: Interval, ceiling: float
 
 def points(fraction: float) -> str:
     """A signed difference in percentage points; small ones get more digits, so that their sign can be believed."""
-    value = 100 * fraction
+    value = 0.0 if abs(fraction) < _ROUNDING else 100 * fraction
     return f"{value:+.2f}" if 0 < abs(value) < 0.05 else f"{value:+.1f}"
 
 

@@ -2,13 +2,16 @@
 
 import dataclasses
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cache.manifest import Dataset
+from cache.predictions import Predictions
 from cache.run import Run
 from evaluate.report_text import beside_sentence
 from evaluate.uncertainty import LEVEL_TEXT, Interval
+from pipeline.demo import background
 from pipeline.demo.probe import ProbeRow
 from pipeline.demo.scores import (
     HEADLINE,
@@ -21,8 +24,9 @@ from pipeline.demo.scores import (
     percent,
 )
 from pipeline.demo.scripts import BAG_OF_FRAMES_CEILING, TEST_SPLITS, WorldConfig
+from pipeline.demo.variants import METHODS, VARIANTS
+from pipeline.demo.world import ACTIVITY
 
-_REFERENCES = ("baseline", "control")
 _BROKEN = (("activity", "test_counterfactual"), ("atomic", "test_counterfactual"), ("atomic", "test_recombined"))
 """Tasks and splits where what used to come along no longer does."""
 
@@ -51,6 +55,16 @@ class MethodScores:
     seed_deviations: dict[str, float]
     """Standard deviation of each metric over seeds; empty with a single one."""
 
+    @property
+    def has_ceiling(self) -> bool:
+        """Whether this is where a model without order can come so far and no further."""
+        return (self.task, self.split) == (ACTIVITY.name, "test_counterfactual")
+
+    @property
+    def ceiling_sentence(self) -> str:
+        """How the Acc@1 compares with the best that is possible without order."""
+        return ceiling_sentence(self.method, self.split, self.metrics["acc1"], BAG_OF_FRAMES_CEILING)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
@@ -61,6 +75,8 @@ class Summary:
     world: WorldConfig
     runs: tuple[RunScores, ...]
     methods: tuple[MethodScores, ...]
+    background: tuple[MethodScores, ...]
+    """The guess from the background alone, on the splits that have activities; of no seed, as nothing is drawn."""
     comparisons: tuple[Comparison, ...]
     probe: tuple[ProbeRow, ...]
     notices: tuple[str, ...]
@@ -70,18 +86,19 @@ class Summary:
     def statement(self) -> str:
         """What this demo can and cannot show."""
         count = len(self.seeds)
-        heads = f"one seed ({self.seeds[0]})" if count == 1 else f"{count} seeds"
+        seeds = f"one seed ({self.seeds[0]})" if count == 1 else f"{count} seeds"
         return (
-            f"This is an illustration: one world, one set of tiny frozen models, {heads} of the trained heads, "
+            f"This is an illustration: one world, one set of tiny frozen models, {seeds} of what is trained on them, "
             f"{self.world.num_train} training videos and {self.world.num_test} videos per test split. Intervals are of "
-            f"{LEVEL_TEXT} and resample the test videos; they do not cover other worlds, other frozen models or other "
-            f"seeds of the heads, and are not adjusted for the number of comparisons.{beside_sentence(self._intervals)}"
+            f"{LEVEL_TEXT}: Wilson's for shares of videos, else over resamples of the test videos. They do not cover "
+            "other worlds, other frozen models or other seeds, and are not adjusted for the number of comparisons."
+            f"{beside_sentence(self._intervals)}"
         )
 
     @property
     def _intervals(self) -> list[tuple[float, float, float]]:
         """(low, estimate, high) of every metric and every difference."""
-        found = [interval for scores in self.methods for interval in scores.metrics.values()]
+        found = [interval for scores in (*self.methods, *self.background) for interval in scores.metrics.values()]
         found += [comparison.difference for comparison in self.comparisons]
         return [(interval.low, interval.estimate, interval.high) for interval in found]
 
@@ -89,22 +106,32 @@ class Summary:
     def findings(self) -> tuple[str, ...]:
         """A sentence per comparison, then per accuracy with a known ceiling, made from the intervals."""
         compared = [difference_sentence(comparison) for comparison in self.comparisons]
-        ceilings = [
-            ceiling_sentence(scores.method, scores.split, scores.metrics["acc1"], BAG_OF_FRAMES_CEILING)
-            for scores in self.methods
-            if scores.task == "activity" and scores.split == "test_counterfactual"
-        ]
-        return (*compared, *ceilings)
+        return (*compared, *(scores.ceiling_sentence for scores in self.methods if scores.has_ceiling))
 
     @property
-    def main_findings(self) -> tuple[str, ...]:
-        """The sentences about CMDCL where its confounders are broken, then how far it is from the ceiling."""
+    def main_findings(self) -> dict[str, tuple[str, ...]]:
+        """Findings about each full method where its confounders are broken, then against a background that tells."""
+        found = {name: self._findings_about(name) for name in METHODS}
+        found[f"Against the {background.NAME}"] = tuple(
+            difference_sentence(comparison)
+            for comparison in self.comparisons
+            if (comparison.reference, comparison.split) == (background.NAME, "test_iid")
+            and comparison.method in METHODS
+        )
+        return {title: sentences for title, sentences in found.items() if sentences}
+
+    def _findings_about(self, method: str) -> tuple[str, ...]:
         compared = [
             difference_sentence(comparison)
             for comparison in self.comparisons
-            if comparison.method == "CMDCL" and (comparison.task, comparison.split) in _BROKEN
+            if comparison.method == method
+            and comparison.reference != background.NAME
+            and (comparison.task, comparison.split) in _BROKEN
         ]
-        return (*compared, *(text for text in self.findings if text.startswith("CMDCL, ")))
+        ceilings = [
+            scores.ceiling_sentence for scores in self.methods if scores.method == method and scores.has_ceiling
+        ]
+        return (*compared, *ceilings)
 
     @property
     def bias_findings(self) -> tuple[str, ...]:
@@ -118,6 +145,11 @@ class Summary:
             "quick": self.quick,
             "seeds": list(self.seeds),
             **{name: list(body[name]) for name in ("runs", "methods", "comparisons", "probe")},
+            "background": {
+                "description": background.DESCRIPTION,
+                "splits": {row["split"]: row["metrics"] for row in body["background"]},
+                "expected_acc1": background.expected_accuracy(self.world),
+            },
             "world": body["world"],
             "bag_of_frames_ceiling": BAG_OF_FRAMES_CEILING,
             "statement": self.statement,
@@ -128,26 +160,42 @@ class Summary:
         }
 
 
-def summarise(runs: Sequence[Run], world: WorldConfig, probe: Sequence[ProbeRow], *, quick: bool) -> Summary:
-    """Evaluates the runs' predictions on every test split."""
-    methods: list[MethodScores] = []
+def summarise(
+    runs: Sequence[Run], world: WorldConfig, dataset: Dataset, probe: Sequence[ProbeRow], *, quick: bool
+) -> Summary:
+    """Evaluates the runs' predictions on every test split, and the guess from the background beside them."""
+    scores: list[MethodScores] = []
     comparisons: list[Comparison] = []
     for task in HEADLINE:
         for split in TEST_SPLITS:
             chosen = [run for run in runs if run.info.task == task and split in run.splits]
             if chosen:
-                scores, differences = _split_scores(chosen, task, split)
-                methods += scores
+                found, differences = _split_scores(chosen, dataset, task, split)
+                scores += found
                 comparisons += differences
     return Summary(
         quick=quick,
         seeds=tuple(sorted({run.info.seed for run in runs})),
         world=world,
         runs=tuple(_run_scores(run) for run in runs),
-        methods=tuple(methods),
+        methods=tuple(row for row in scores if row.method != background.NAME),
+        background=tuple(row for row in scores if row.method == background.NAME),
         comparisons=tuple(comparisons),
         probe=tuple(probe),
-        notices=tuple(dict.fromkeys(notice for run in runs for notice in run.info.notices)),
+        notices=_notices(runs),
+    )
+
+
+def _notices(runs: Sequence[Run]) -> tuple[str, ...]:
+    """Every notice of a run, once, with the variants that it is about unless it is about all."""
+    about: dict[str, list[str]] = {}
+    for run in runs:
+        for notice in run.info.notices:
+            about.setdefault(notice, []).append(run.info.variant)
+    everyone = {run.info.variant for run in runs}
+    return tuple(
+        notice if set(names) == everyone else f"{', '.join(dict.fromkeys(names))}: {notice}"
+        for notice, names in about.items()
     )
 
 
@@ -162,53 +210,64 @@ def _run_scores(run: Run) -> RunScores:
     )
 
 
-def _split_scores(runs: Sequence[Run], task: str, split: str) -> tuple[list[MethodScores], list[Comparison]]:
-    names = list(dict.fromkeys(run.info.variant for run in runs))
-    by_method = {name: [run for run in runs if run.info.variant == name] for name in names}
-    cards = {
-        name: mean_card([card_of(run.predictions(split)) for run in members]) for name, members in by_method.items()
-    }
-    num_videos = len(runs[0].predictions(split).clip_ids)
-    pairs = [(name, reference) for name in names for reference in _REFERENCES if _is_compared(name, reference, names)]
-    single, differences = compare(cards, num_videos, pairs=pairs)
+def _split_scores(
+    runs: Sequence[Run], dataset: Dataset, task: str, split: str
+) -> tuple[list[MethodScores], list[Comparison]]:
+    """Scores of every variant and of the background, and the differences that are told."""
+    predictions: dict[str, list[Predictions]] = {}
+    for run in runs:
+        predictions.setdefault(run.info.variant, []).append(run.predictions(split))
+    num_seeds = {name: len(members) for name, members in predictions.items()}
+    first = runs[0].predictions(split)
+    if task == ACTIVITY.name:
+        predictions[background.NAME] = [background.guess(dataset, first)]
+    cards = {name: [card_of(one) for one in members] for name, members in predictions.items()}
+    references = {(name, reference): caveat for name, reference, caveat in _pairs(cards)}
+    single, differences = compare(
+        {name: mean_card(members) for name, members in cards.items()}, len(first.clip_ids), pairs=list(references)
+    )
+    place: dict[str, Any] = {"task": task, "split": split, "num_videos": len(first.clip_ids)}
     scores = [
         MethodScores(
             method=name,
-            task=task,
-            split=split,
-            num_videos=num_videos,
-            num_seeds=len(by_method[name]),
+            num_seeds=num_seeds.get(name, 0),
             metrics=metrics,
-            seed_deviations=_deviations([card_of(run.predictions(split))(None) for run in by_method[name]]),
+            seed_deviations=_deviations([card(None) for card in cards[name]]),
+            **place,
         )
         for name, metrics in single.items()
     ]
-    metric = HEADLINE[task]
     comparisons = [
         Comparison(
             method=name,
             reference=reference,
-            task=task,
-            split=split,
-            metric=metric,
-            num_videos=num_videos,
-            num_seeds=len(by_method[name]),
-            difference=intervals[metric],
+            metric=HEADLINE[task],
+            num_seeds=num_seeds[name],
+            difference=intervals[HEADLINE[task]],
+            caveat=references[name, reference],
+            **place,
         )
         for (name, reference), intervals in differences.items()
     ]
     return scores, comparisons
 
 
+def _pairs(names: Iterable[str]) -> Iterator[tuple[str, str, str]]:
+    """(variant, what is subtracted from it, caveat), as far as both are there."""
+    present = list(names)
+    for name in present:
+        if name == background.NAME:
+            continue
+        variant = VARIANTS[name]
+        yield from ((name, reference, variant.caveat) for reference in variant.references if reference in present)
+        if background.NAME in present:
+            yield name, background.NAME, ""
+
+
 def _deviations(scores: Sequence[dict[str, float]]) -> dict[str, float]:
     if len(scores) < 2:
         return {}
     return {metric: statistics.stdev([score[metric] for score in scores]) for metric in scores[0]}
-
-
-def _is_compared(name: str, reference: str, names: Sequence[str]) -> bool:
-    """Everything against the baseline, and the interventions also against the control."""
-    return reference in names and name != reference and name != "baseline"
 
 
 def _probe_sentence(row: ProbeRow) -> str:

@@ -61,7 +61,11 @@ VARIANTS: Mapping[str, Variant] = {
         text="the baseline with the visual intervention of CMDCL (front-door), temporal layers included",
         switches={"tci": False, "vci": True},
     ),
-    "CMDCL": Variant(text="both interventions, TCI and VCI", switches={"tci": True, "vci": True}),
+    "CMDCL": Variant(
+        text="the baseline with both interventions of CMDCL: textual (TCI, back-door) and visual (VCI, front-door, "
+        "temporal layers included)",
+        switches={"tci": True, "vci": True},
+    ),
     "PCMCI": Variant(
         text="the baseline with PCMCI's three interventions: texts transported to frames, related to each other, and "
         "made the mediator of the video",

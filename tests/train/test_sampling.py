@@ -57,3 +57,11 @@ def test_batches_from_the_middle_continue_where_the_first_ones_stopped() -> None
     assert num_batches(11, 4) == 3
     assert np.array_equal(np.concatenate(whole), order)
     assert [piece.tolist() for piece in batches(order, 4, first=1)] == [piece.tolist() for piece in whole[1:]]
+
+
+def test_a_rest_that_is_too_small_joins_the_batch_before_it() -> None:
+    sizes = {count: [len(piece) for piece in batches(np.arange(count), 4, smallest=2)] for count in (1, 4, 5, 6, 9)}
+    assert sizes == {1: [1], 4: [4], 5: [5], 6: [4, 2], 9: [4, 5]}
+    assert all(num_batches(count, 4, smallest=2) == len(found) for count, found in sizes.items())
+    assert [piece.tolist() for piece in batches(np.arange(9), 4, first=1, smallest=2)] == [[4, 5, 6, 7, 8]]
+    assert [len(piece) for piece in batches(np.arange(5), 4)] == [4, 1]

@@ -39,7 +39,7 @@ def open_experiment(folder: Path, config: TrainConfig) -> Experiment:
 def trainer_of(folder: Path, config: TrainConfig) -> Trainer:
     experiment = open_experiment(folder, config)
     run = run_directory.begin(experiment, folder / "run", dataset_folder=folder / "dataset", recipe="toy")
-    return Trainer(experiment, run, experiment.sources(CPU, progress=False), CPU)
+    return Trainer(experiment, run, experiment.sources(CPU, progress=False), experiment.build_model(), CPU)
 
 
 def logits_on_test(experiment: Experiment, model: nn.Module) -> npt.NDArray[np.float32]:

@@ -8,11 +8,15 @@ depend on the videos it shares a batch with.
 Axis letters: n batch, C classes, L frames used.
 """
 
+import functools
+import logging
 import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,4 +69,17 @@ def transport_plan(similarity: Tensor, *, eps: float, iters: int, tolerance: flo
             unfinished = error.amax(dim=2, keepdim=True) > tolerance
             if not unfinished.any():
                 break
+        else:
+            _warn_of_unfinished(iters, eps)
         return row_mass * (kernel + columns).softmax(dim=2)  # the last rows, without their rounding
+
+
+@functools.cache
+def _warn_of_unfinished(iters: int, eps: float) -> None:
+    """Once for a setting: rows of the plan are exact, columns are not yet."""
+    logger.warning(
+        "transport plans have not converged after %d iterations at eps %g: frames do not weigh the same; raise "
+        "train.pcmci.transport.iters, or eps",
+        iters,
+        eps,
+    )

@@ -20,6 +20,7 @@ from typing import Literal, NamedTuple
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from train.encoders.clip_tower import Block, ClipShape, Heads, ImageTower, TextTower
 from train.encoders.joint_tokens import HeatmapTokens, JointTokens
@@ -82,6 +83,7 @@ class AdaptedBlocks(nn.Module):
         drop_path: float,
         temporal: bool = False,
         causal: bool = False,
+        gradient_checkpointing: bool = False,
     ) -> None:
         """Build the adapters.
 
@@ -94,8 +96,10 @@ class AdaptedBlocks(nn.Module):
             drop_path: of the last block; grows linearly from 0 in the first, as in AIM.
             temporal: attention over frames, before attention over space.
             causal: attention over space reads only what stands before.
+            gradient_checkpointing: recompute each block in the backward pass.
         """
         super().__init__()
+        self.gradient_checkpointing = gradient_checkpointing
         self.temporal = temporal
         self.causal = causal
         self.adapters = (
@@ -122,15 +126,21 @@ class AdaptedBlocks(nn.Module):
         adapters = [None] * len(blocks) if self.adapters is None else list(self.adapters)
         for block, own in zip(blocks, adapters, strict=True):
             assert own is None or isinstance(own, BlockAdapters)
-            if self.temporal:
-                tokens = tokens + self._over_time(block, own, tokens)
-            update, heads = self._over_space(block, own, tokens)
-            tokens = tokens + update
-            normed = block.ln_2(tokens)
-            tokens = tokens + block.mlp(normed)
-            if own is not None:
-                tokens = tokens + own.beside_mlp(normed)
+            if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
+                tokens, heads = checkpoint(self._through, block, own, tokens, use_reentrant=False)
+            else:
+                tokens, heads = self._through(block, own, tokens)
         return tokens, heads
+
+    def _through(self, block: Block, adapters: BlockAdapters | None, tokens: Tensor) -> tuple[Tensor, Heads]:
+        """One block. tokens: (n, t, s, d) -> same, and what attention over space was made of."""
+        if self.temporal:
+            tokens = tokens + self._over_time(block, adapters, tokens)
+        update, heads = self._over_space(block, adapters, tokens)
+        tokens = tokens + update
+        normed = block.ln_2(tokens)
+        tokens = tokens + block.mlp(normed)
+        return (tokens if adapters is None else tokens + adapters.beside_mlp(normed)), heads
 
     def _over_time(self, block: Block, adapters: BlockAdapters | None, tokens: Tensor) -> Tensor:
         """Each token position attends to itself in the other frames. tokens: (n, t, s, d) -> same."""
@@ -159,6 +169,7 @@ class VideoEncoder(nn.Module):
         mlp_scale: float,
         drop_path: float,
         temporal: bool,
+        gradient_checkpointing: bool = False,
     ) -> None:
         """Build what is trained of the encoder: see `AdaptedBlocks`; num_frames is L."""
         super().__init__()
@@ -170,6 +181,7 @@ class VideoEncoder(nn.Module):
             ratio=ratio,
             mlp_scale=mlp_scale,
             drop_path=drop_path,
+            gradient_checkpointing=gradient_checkpointing,
             temporal=temporal,
         )
         self.time_embedding = nn.Parameter(torch.zeros(num_frames, shape.width)) if adapters else None
@@ -213,6 +225,7 @@ class PoseEncoder(nn.Module):
         mlp_scale: float,
         drop_path: float,
         pose_input: Literal["coordinates", "heatmaps"] = "coordinates",
+        gradient_checkpointing: bool = False,
     ) -> None:
         """Build what is trained of the encoder: see `AdaptedBlocks`; num_frames is T, num_joints J."""
         super().__init__()
@@ -237,6 +250,7 @@ class PoseEncoder(nn.Module):
             ratio=ratio,
             mlp_scale=mlp_scale,
             drop_path=drop_path,
+            gradient_checkpointing=gradient_checkpointing,
             temporal=True,
         )
 
@@ -256,7 +270,16 @@ class PoseEncoder(nn.Module):
 class TextEncoder(nn.Module):
     """Token ids to word features, after CLIP's ln_final and before its projection."""
 
-    def __init__(self, shape: ClipShape, *, adapters: bool, ratio: float, mlp_scale: float, drop_path: float) -> None:
+    def __init__(
+        self,
+        shape: ClipShape,
+        *,
+        adapters: bool,
+        ratio: float,
+        mlp_scale: float,
+        drop_path: float,
+        gradient_checkpointing: bool = False,
+    ) -> None:
         """Build what is trained of the encoder: see `AdaptedBlocks`."""
         super().__init__()
         self.blocks = AdaptedBlocks(
@@ -266,6 +289,7 @@ class TextEncoder(nn.Module):
             ratio=ratio,
             mlp_scale=mlp_scale,
             drop_path=drop_path,
+            gradient_checkpointing=gradient_checkpointing,
             causal=True,
         )
 

@@ -42,7 +42,6 @@ class JointTokens(nn.Module):
     def __init__(self, width: int, *, num_frames: int, num_joints: int, image_size: int) -> None:
         super().__init__()
         self.image_size = image_size
-        self.num_tokens = num_joints
         self.place = nn.Linear(2, width)
         self.joint_embedding = nn.Parameter(torch.empty(num_joints, width))
         self.missing = nn.Parameter(torch.empty(width))
@@ -65,7 +64,8 @@ class JointTokens(nn.Module):
         Returns:
             (n, T, 1 + J, d).
         """
-        place = self.place(2.0 * joints[..., :2] / self.image_size - 1.0)
+        with torch.autocast(joints.device.type, enabled=False):  # bf16 would round places to half a pixel
+            place = self.place(2.0 * joints[..., :2].float() / self.image_size - 1.0)
         seen = joints[..., 2:] > 0
         tokens = torch.where(seen, place, self.missing.to(place.dtype)) + self.joint_embedding
         return self.frame(tokens, class_embedding)

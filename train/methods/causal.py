@@ -60,7 +60,7 @@ class CausalMethod:
         """
         self.config, self._store, self._task = config, store, task
         self.text = store.text(task)
-        self._weights = None if "video_encoder" in stored else _find_weights(config)
+        self._weights = None if "video_encoder" in stored else find_video_encoder(config)
         self._encoder = stored.get("video_encoder") or encoder_fingerprint(config, _known(self._weights))
         self.token_cache = _token_cache(store, config, self._encoder, token_root or store.folder / STREAM)
         self._prompts, self._pictures = store.visual_prompts, _picture_reader(store, self.token_cache)
@@ -162,7 +162,7 @@ class CausalMethod:
         reader = cache.reader()
         if reader is not None and not missing_tokens(reader, sources):
             return reader
-        weights = self._weights or _find_weights(self.config)
+        weights = self._weights or find_video_encoder(self.config)
         lines = self._encoder.difference(encoder_fingerprint(self.config, weights))
         if lines:
             raise FingerprintMismatch(
@@ -188,7 +188,8 @@ def _known(weights: WeightsFile | None) -> WeightsFile:
     return weights
 
 
-def _find_weights(config: TrainConfig) -> WeightsFile:
+def find_video_encoder(config: TrainConfig) -> WeightsFile:
+    """The TimeSformer's weights; WeightsError if they are absent."""
     return find_weights(
         config.video_encoder.pretrained,
         sources=TIMESFORMER_SOURCES,

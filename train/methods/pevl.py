@@ -203,11 +203,12 @@ class PeVLMethod:
         return SKELETONS[name].flip_order
 
     def _token_cache(self, root: Path) -> TokenCache | None:
-        """Where image tokens are; None while an encoder has adapters, or without a video encoder."""
-        if self.config.pevl.adapters or self._frames is None:
-            return None
+        """Where image tokens are; None where frames are read, as with any adapter, or not needed."""
         pevl = self.config.pevl
+        if pevl.adapters or not pevl.cache_tokens or self._frames is None:
+            return None
         view = {"image_size": self._shape.image_size, "crops": pevl.crops, "mean": pevl.mean, "std": pevl.std}
+        view["video_temporal"] = pevl.video_temporal
         return TokenCache(
             root=root,
             fingerprint=Fingerprint(

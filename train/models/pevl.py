@@ -118,6 +118,7 @@ class PeVL(nn.Module):
     def _add_encoders(self, num_joints: int) -> None:
         config, shape = self.config, self.shape
         visual: dict[str, Any] = {"mlp_scale": config.mlp_scale, "drop_path": config.drop_path}
+        visual["gradient_checkpointing"] = config.gradient_checkpointing
         textual = visual | {"ratio": config.text_ratio, "adapters": "text" in config.adapters}
         visual["ratio"] = config.ratio
         self.video: VideoEncoder | None = None
@@ -145,11 +146,10 @@ class PeVL(nn.Module):
 
     def _add_projections(self, num_classes: int) -> None:
         config, dim = self.config, self.shape.embed_dim
-        image = self.image_tower.proj
-        self.video_projection = nn.Parameter(image.detach().clone()) if self.video else None
-        self.pose_projection = nn.Parameter(image.detach().clone()) if self.pose else None
         text = self.text_tower
-        self.text_projection = nn.Parameter(text.text_projection.detach().clone()) if text is not None else None
+        self.video_projection = _projection(self.image_tower.proj) if self.video else None
+        self.pose_projection = _projection(self.image_tower.proj) if self.pose else None
+        self.text_projection = _projection(text.text_projection) if text is not None else None
         joins = self.video is not None and self.pose is not None and not (self.text and config.fusion == "sgmc")
         self.fusion = nn.Linear(2 * dim, dim) if joins else None
         if self.fusion is not None:
@@ -161,7 +161,7 @@ class PeVL(nn.Module):
     @property
     def base_parameters(self) -> Iterator[str]:
         """Names of the trained parameters that CLIP has too: they learn at the paper's rate."""
-        return (name for name, _ in self.named_parameters() if name.endswith("_projection") or name == "tau.log")
+        return (name for name, _ in self.named_parameters() if "_projection." in name or name == "tau.log")
 
     def forward(self, *, pixels: Tensor | None, tokens: Tensor | None, joints: Tensor | None) -> VisualFeatures:
         """Features of n clips.
@@ -194,7 +194,7 @@ class PeVL(nn.Module):
         ids, mask = self.prompts[classes], self.word_mask[classes]
         is_trained = "text" in self.config.adapters
         hidden = _given(self.text)(_given(self.text_tower), ids) if is_trained else self._frozen_text()[classes]
-        words = hidden @ _given(self.text_projection)  # (m, N_t, D)
+        words = _given(self.text_projection)(hidden)  # (m, N_t, D)
         end = ids.argmax(dim=-1)[:, None, None].expand(
             -1, 1, words.shape[-1]
         )  # the end-of-text token has the largest id
@@ -249,9 +249,9 @@ class PeVL(nn.Module):
         present, place = labels.unique(return_inverse=True)
         texts = self.encode_texts(present)
         similarity = self.similarity(visual, texts)[:, place]  # (n, n): clip i with the text of clip j
-        resemblance = self._resemblance(texts, present)[place][:, place]
-        is_uniform = self.config.strengths == "uniform"
-        weights = torch.ones_like(resemblance) if is_uniform else negative_weights(resemblance, labels)
+        weights = torch.ones_like(similarity)
+        if self.config.strengths == "semantic":
+            weights = negative_weights(self._resemblance(texts, present)[place][:, place], labels)
         return semantic_guided_loss(similarity, labels, weights, self.tau())
 
     def _resemblance(self, texts: TextEmbeddings, present: Tensor) -> Tensor:
@@ -311,8 +311,8 @@ class PeVL(nn.Module):
             return pose[:, :, 0]
         return pose[:, :, 0] + pose[:, :, 1:].mean(dim=2)
 
-    def _project(self, tokens: Tensor, projection: Tensor | None) -> Tensor:
-        return self.image_tower.ln_post(tokens) @ _given(projection)
+    def _project(self, tokens: Tensor, projection: nn.Linear | None) -> Tensor:
+        return _given(projection)(self.image_tower.ln_post(tokens))
 
     def _joined(self, visual: VisualFeatures) -> Tensor:
         """One vector per clip from the encoders that are on: (n, D)."""
@@ -323,10 +323,19 @@ class PeVL(nn.Module):
         """The text tower's output for all prompts, (C, N_t, text width), computed once: nothing in it is trained."""
         if self.frozen_text is None:
             text, tower = _given(self.text), _given(self.text_tower)
-            with torch.inference_mode(mode=False), torch.no_grad():  # kept for training too
+            off = torch.autocast(self.prompts.device.type, enabled=False)  # kept for predictions, which are fp32
+            with torch.inference_mode(mode=False), torch.no_grad(), off:  # kept for training too
                 pieces = self.prompts.split(_TEXTS_AT_ONCE)
                 self.frozen_text = torch.cat([text(tower, piece) for piece in pieces])
         return self.frozen_text
+
+
+def _projection(weights: Tensor) -> nn.Linear:
+    """CLIP's projection (d, D) as a layer of our own, which is trained."""
+    layer = nn.Linear(weights.shape[0], weights.shape[1], bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(weights.T)
+    return layer
 
 
 def _given(value: Part | None) -> Part:

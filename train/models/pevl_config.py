@@ -46,6 +46,10 @@ class PeVLConfig:
     """Modalities (Tables 4 and 7); without text, a linear classifier with cross-entropy replaces the similarities."""
     adapters: tuple[Encoder, ...] = ("video", "pose", "text")
     """Encoders that have adapters (Tables 4 and 8); the others are the frozen CLIP."""
+    cache_tokens: bool = True
+    """Without any adapter: compute image tokens once, of the test views, and train on them without augmentation."""
+    gradient_checkpointing: bool = False
+    """Recompute each block of the towers in the backward pass: much less memory, about a third more time."""
     ratio: float = 0.25
     """Bottleneck of video and pose adapters, as a share of the width."""
     text_ratio: float = 0.5
@@ -76,19 +80,19 @@ class PeVLConfig:
     lambda_r: float = 0.1
     """Weight of the refinement loss."""
     fusion: Literal["sgmc", "concat"] = "sgmc"
-    """Matching of videos and texts: three similarities, or (Table 4 before SGMC) features joined by a linear layer."""
+    """Matching of videos and texts: by similarities, or (Table 4 before SGMC) by features that a linear layer joins."""
     similarities: tuple[Similarity, ...] = ("vs", "ps", "fw")
-    """Video-sentence, pose-sentence, frame-word: their mean (Table 6)."""
+    """Video-sentence, pose-sentence, frame-word: their mean (Table 6). Only with text and fusion = "sgmc"."""
     strengths: Literal["semantic", "uniform"] = "semantic"
     """Strength of a negative: by how little its text resembles the positive's, or the same for all (vanilla)."""
     strength_text: Literal["cached", "live"] = "cached"
     """Texts that strengths compare: the frozen embeddings of the cache, or those of the adapted tower."""
     tau: float = 0.01
-    """Where the learnable temperature of the similarities starts: CLIP's. 1 / tau stays at most 100."""
+    """Where the learnable temperature of the similarities starts: CLIP's. It stays between 0.01 and 1."""
     tau_a: float = 0.01
     """Temperature of the attention over the frame-word matrix (X-CLIP, Ma et al. 2022)."""
     tau_r: float = 0.07
-    """Where the learnable temperature of the refinement loss starts."""
+    """Where the learnable temperature of the refinement loss starts; it stays between 0.01 and 1."""
     new_lr_mult: float = 10.0
     """Learning rate of new modules, in multiples of the projections'; 1 is the paper to the letter."""
 
@@ -111,7 +115,7 @@ class PeVLConfig:
         for name in ("pose_frames", "v2p_radius"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} = {getattr(self, name)}: it must be at least 1")
-        for name in ("ratio", "text_ratio", "tau", "tau_a", "tau_r", "new_lr_mult"):
+        for name in ("ratio", "text_ratio", "tau_a", "new_lr_mult"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} = {getattr(self, name)}: it must be positive")
         for name in ("mask_dilate", "lambda_r", "mlp_scale"):
@@ -122,7 +126,13 @@ class PeVLConfig:
                 raise ValueError(f"{name} = {getattr(self, name)}: it must lie between 0 and 1")
         if not 0 <= self.drop_path < 1:
             raise ValueError(f"drop_path = {self.drop_path}: it must lie in [0, 1)")
+        self._check_temperatures()
         self._check_view()
+
+    def _check_temperatures(self) -> None:
+        for name in ("tau", "tau_r"):
+            if not 0.01 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} = {getattr(self, name)}: it must lie between 0.01 and 1")
 
     def _check_view(self) -> None:
         for name in ("crop_area", "crop_aspect"):
@@ -155,6 +165,11 @@ class PeVLConfig:
         wrong = [name for name in self.similarities if needs[name] not in self.encoders]
         if wrong:
             raise ValueError(f"similarities = {list(self.similarities)}: {', '.join(wrong)} need encoders that are off")
+
+    @property
+    def contrasts_clips(self) -> bool:
+        """Whether the clips of a batch are each other's negatives: then a part of a batch is another objective."""
+        return self.is_contrastive or (self.refines and self.lambda_r > 0)
 
     @property
     def is_contrastive(self) -> bool:

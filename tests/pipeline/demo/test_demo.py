@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -9,14 +10,26 @@ from cache.run import Run
 from evaluate.page import Page
 from pipeline.config import load_recipe
 from pipeline.demo import demo
-from pipeline.demo.demo import SHORT_LIST, VARIANTS, run_demo
+from pipeline.demo.demo import run_demo
+from pipeline.demo.frozen_models import FrozenModels
 from pipeline.demo.scripts import SPLITS, TEST_SPLITS
 from pipeline.demo.tiny_video_encoder import NUM_FRAMES_USED, VIDEO_ENCODER
+from pipeline.demo.variants import VARIANTS
+
+TRAINED = ("baseline", "CMDCL", "PCMCI", "PeVL")
+"""What the end-to-end test trains: a row of every method."""
+MODELS = FrozenModels(
+    image_encoder=Path("/models/clip"),
+    image_encoder_architecture=Path("/models/clip.json"),
+    pose=Path("/models/hrnet"),
+    video_encoder=Path("/models/timesformer"),
+)
 
 
+@pytest.mark.parametrize("method", ["cmdcl", "pcmci"])
 @pytest.mark.parametrize("task", ["activity", "atomic"])
-def test_the_recipes_fit_the_frozen_models_and_the_world(task: str) -> None:
-    recipe = load_recipe(f"demo-cmdcl-{task}")
+def test_the_recipes_fit_the_frozen_models_and_the_world(task: str, method: str) -> None:
+    recipe = load_recipe(f"demo-{method}-{task}")
     encoder = recipe.train.video_encoder
     names = ("image_size", "resize", "patch_size", "width", "depth", "heads", "mlp_ratio", "mean", "std")
     assert [getattr(encoder, name) for name in names] == [getattr(VIDEO_ENCODER, name) for name in names]
@@ -26,9 +39,28 @@ def test_the_recipes_fit_the_frozen_models_and_the_world(task: str) -> None:
     assert ("test_recombined" in recipe.train.predict_splits) == (task == "atomic")
 
 
-def test_the_control_differs_from_the_baseline_in_the_temporal_layers_alone() -> None:
-    assert dict(VARIANTS["control"]) == {**VARIANTS["baseline"], "temporal_control": True}
-    assert set(SHORT_LIST) <= set(VARIANTS)
+@pytest.mark.parametrize("quick", [False, True])
+def test_one_job_for_every_variant_task_and_seed_and_the_slow_ones_start_first(tmp_path: Path, quick: bool) -> None:
+    jobs = demo._jobs(tmp_path, tmp_path / "dataset", MODELS, quick=quick, seeds=(3, 4), all_variants=True)
+    asked = {(job.config.variant, job.config.task, job.config.seed) for job in jobs}
+    assert asked == {(name, task, seed) for name in VARIANTS for task in VARIANTS[name].tasks for seed in (3, 4)}
+    assert len({job.run for job in jobs}) == len(jobs) == len(asked)
+    assert jobs[0].config.variant == "baseline"  # the reference of the standard reports comes first
+    first = demo._slow_first(jobs)
+    assert [job.config.method for job in first[:2]] == ["pevl", "pevl"]
+    assert first[2:] == [job for job in jobs if job.config.method != "pevl"]
+    for job in jobs:
+        epochs = load_recipe(job.recipe).train.epochs
+        assert job.config.epochs == (VARIANTS[job.config.variant].quick_epochs if quick else epochs)
+        assert VARIANTS[job.config.variant].quick_epochs < epochs
+
+
+def test_every_job_reads_the_frozen_models_of_its_own_folder(tmp_path: Path) -> None:
+    for job in demo._jobs(tmp_path, tmp_path / "dataset", MODELS, quick=False, seeds=(0,), all_variants=False):
+        if job.config.method == "pevl":
+            assert (job.config.pevl.clip, job.config.pevl.pretrained) == ("/models/clip.json", "/models/clip")
+        else:
+            assert job.config.video_encoder.pretrained == "/models/timesformer"
 
 
 def test_a_page_links_to_files_beside_it_only() -> None:
@@ -43,7 +75,9 @@ def test_the_demo_goes_the_whole_way_and_a_second_run_reuses_what_stands(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(demo, "_QUICK_VIDEOS", {"num_train": 48, "num_validation": 8, "num_test": 32})
-    monkeypatch.setattr(demo, "_QUICK_EPOCHS", 2)
+    tiny = {name: dataclasses.replace(variant, quick_epochs=2) for name, variant in VARIANTS.items()}
+    monkeypatch.setattr(demo, "VARIANTS", tiny)
+    monkeypatch.setattr(demo, "SHORT_LIST", TRAINED)
     monkeypatch.setattr(demo, "_PROBED_VIDEOS", {False: 16, True: 16})
     summary = run_demo(tmp_path, quick=True)
     assert read_json(tmp_path / "summary.json") == json.loads(json.dumps(summary)) == summary
@@ -54,6 +88,9 @@ def test_the_demo_goes_the_whole_way_and_a_second_run_reuses_what_stands(
     page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
     for text in [summary["statement"], *summary["findings"], *summary["bias_findings"]]:
         assert text.replace("'", "&#x27;") in page
+    for metrics in summary["background"]["splits"].values():
+        share = f"{100 * metrics['acc1']['estimate']:.1f} ["
+        assert f'<td class="short">background alone</td><td class="number">{share}' in page
     for link in re.findall(r'href="([^#"]+)"', page):
         assert (tmp_path / "report" / link).is_file()
 
@@ -67,7 +104,7 @@ def test_the_demo_goes_the_whole_way_and_a_second_run_reuses_what_stands(
 
 def _check_runs(runs: list[dict[str, object]]) -> None:
     assert {(run["method"], run["task"]) for run in runs} == {
-        (method, task) for method in SHORT_LIST for task in ("activity", "atomic")
+        (method, task) for method in TRAINED for task in VARIANTS[method].tasks
     }
     for run in runs:
         assert isinstance(run["splits"], dict)

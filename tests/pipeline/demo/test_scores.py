@@ -131,7 +131,7 @@ def test_a_sentence_says_better_worse_or_nothing_as_its_interval_does() -> None:
     assert nothing.endswith("+1.2 [-3.0, +5.4] points: no difference that these 150 videos can show.")
 
 
-@pytest.mark.parametrize(("low", "high"), [(0.0, 0.1), (-0.1, 0.0), (0.0, 0.0)])
+@pytest.mark.parametrize(("low", "high"), [(0.0, 0.1), (-0.1, 0.0), (0.0, 0.0), (1e-17, 0.1), (-0.1, -1e-17)])
 def test_an_interval_that_touches_zero_shows_nothing(low: float, high: float) -> None:
     assert "no difference" in difference_sentence(_comparison(low, (low + high) / 2, high))
 
@@ -146,9 +146,14 @@ def test_where_every_resample_agrees_no_bootstrap_interval_is_printed() -> None:
     assert "Acc@1: +0.0 points: no difference" in difference_sentence(nothing)
 
 
+def test_a_caveat_follows_the_verdict() -> None:
+    text = difference_sentence(dataclasses.replace(_comparison(0.04, 0.12, 0.193), caveat="Other backbones."))
+    assert text.endswith("CMDCL is better on these 150 videos. Other backbones.")
+
+
 def test_a_small_difference_keeps_its_sign_in_print() -> None:
     assert points(-0.0003) == "-0.03"
-    assert points(0.0) == "+0.0"
+    assert points(0.0) == points(-1e-17) == "+0.0"
     assert points(0.25) == "+25.0"
 
 

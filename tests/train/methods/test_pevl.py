@@ -1,7 +1,6 @@
 """PeVL from a cache: what is refused, what is trained, what is stored, and ablations that run."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import Tensor
 from cache.errors import CacheError, ConfigError, DeconfoundError, FingerprintMismatch, WeightsError
 from cache.manifest import Dataset
 from cache.run import Run
+from cache.skeletons import COCO_17
 from tests.train.pose_runs import logits_table, pose_config, write_pose_toys
 from tests.train.runs import run_training, weights_of
 from tests.train.tiny_clip import reference, write_model
@@ -27,6 +27,7 @@ from train.pose_data import PoseBatch
 from train.predict import predict
 
 CPU = torch.device("cpu")
+PROJECTIONS = {f"{name}_projection.weight" for name in ("video", "pose", "text")}
 FROZEN: dict[str, Any] = {"adapters": (), "p2v": "off", "v2p": False}
 
 
@@ -97,7 +98,7 @@ def test_checkpoints_hold_what_is_trained_and_no_frozen_tower(folder: Path) -> N
     run = run_training(folder, pose_config(folder))
     names = set(weights_of(run))
     assert not any("tower" in name for name in names)
-    assert {"video_projection", "pose_projection", "text_projection", "tau.log", "tau_r.log"} <= names
+    assert PROJECTIONS | {"tau.log", "tau_r.log"} <= names
 
 
 def test_gradients_reach_every_trained_part_and_no_other(folder: Path) -> None:
@@ -107,7 +108,7 @@ def test_gradients_reach_every_trained_part_and_no_other(folder: Path) -> None:
     zero = {name for name in trained if not found.get(name, torch.zeros(1)).any()}
     assert not zero, sorted(zero)
     fast, factor = experiment.method.fast_parameters(model)
-    assert trained - set(fast) == {"video_projection", "pose_projection", "text_projection", "tau.log"}
+    assert trained - set(fast) == PROJECTIONS | {"tau.log"}
     assert factor == 10.0
 
 
@@ -176,18 +177,34 @@ def test_without_adapters_tokens_are_cached_and_equal_what_the_tower_gives(folde
     assert len(names) == 1
 
 
-def test_three_equal_crops_give_the_logits_of_one(folder: Path) -> None:
-    """Invariant 39, on the prediction itself."""
+def test_logits_of_a_clip_are_the_mean_over_its_crops(folder: Path) -> None:
+    """Invariant 39 for crops that differ: six clips, then the same frames and joints as three crops of two clips."""
     experiment, model, batch = model_and_batch(folder)
     model.eval()
     predict_batch = experiment.method.predictor(model)
     assert batch.frames is not None
     assert batch.joints is not None
-    three = replace(
-        batch, frames=batch.frames.expand(-1, 3, -1, -1, -1, -1), joints=batch.joints.expand(-1, 3, -1, -1, -1)
+    crops = PoseBatch(
+        targets=batch.targets[:2],
+        frames=batch.frames.squeeze(1).unflatten(0, (2, 3)),
+        joints=batch.joints.squeeze(1).unflatten(0, (2, 3)),
     )
     with torch.inference_mode():
-        torch.testing.assert_close(predict_batch(three), predict_batch(batch), atol=1e-5, rtol=1e-5)
+        single = predict_batch(batch).unflatten(0, (2, 3))
+        torch.testing.assert_close(predict_batch(crops), single.mean(dim=1), atol=1e-5, rtol=1e-5)
+    assert single.std(dim=1).max() > 1e-2
+
+
+def test_left_and_right_joints_change_places_in_a_mirrored_view(folder: Path) -> None:
+    plain, mirrored = (model_and_batch(folder, flip=flip)[2].joints for flip in (0.0, 1.0))
+    assert plain is not None
+    assert mirrored is not None
+    for name in COCO_17.joint_names:
+        other = name.replace("left", "*").replace("right", "left").replace("*", "right")
+        found = mirrored[..., COCO_17.joint_names.index(name), :]
+        expected = plain[..., COCO_17.joint_names.index(other), :].clone()
+        expected[..., 0] = torch.where(expected[..., 2] > 0, 32 - expected[..., 0], 0.0)
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
 def test_predictions_do_not_depend_on_the_batch(folder: Path) -> None:
