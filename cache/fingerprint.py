@@ -52,10 +52,8 @@ class Fingerprint:
 
     @property
     def sha256(self) -> str:
-        """Hex digest of the canonical JSON, but for the name of the weights."""
-        body = self.to_json()
-        body["model"].pop(_NAME_ONLY, None)
-        return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+        """Hex digest of the canonical JSON."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
 
     @property
     def random_weights(self) -> bool:

@@ -111,12 +111,11 @@ def extract(
     started = time.monotonic()
     ids = [clip.id for clip in dataset.clips]
     models, resolver = FrozenModels(config, device), streams.Resolver(config, cache)
-    marks, preview = resolver.marks(), Plan.preview(cache, ids, config.shard_size)
+    marks, preview = streams.agreed(cache, resolver.marks()), Plan.preview(cache, ids, config.shard_size)
     work = _survey(dataset, cache, config, preview, marks, shards=shards, retry_failed=retry_failed)
     if not work.is_done:
         check_some_video_exists(dataset, work.tasks)
-        marks |= resolver.resolve(work.streams)
-        streams.check(cache, marks)
+        marks |= streams.agreed(cache, resolver.resolve(work.streams))
         models.load(work.streams)
     plan = _pin(cache, marks, resolver, ids, config.shard_size)
     if plan != preview:  # somebody else has planned other clips since
@@ -146,7 +145,7 @@ def _survey(
 ) -> _Work:
     """What is missing; refuses settings that are not those of the cache. Nothing is written."""
     chosen = choose_shards(plan.shards, shards)
-    streams.check(cache, marks)
+    streams.agreed(cache, marks)
     return _Work(
         chosen=chosen,
         tasks=shard_tasks(dataset, cache, plan, chosen, config, marks, retry_failed=retry_failed),

@@ -81,15 +81,18 @@ class Resolver:
             atomic.write_json(self._cache / SETTINGS, {"streams": asked})
 
 
-def check(cache: Path, marks: Mapping[str, Fingerprint]) -> None:
-    """Compares with the streams that the cache has; nothing is written.
+def agreed(cache: Path, marks: Mapping[str, Fingerprint]) -> dict[str, Fingerprint]:
+    """The fingerprints as the cache has them, where it has them; nothing is written.
+
+    They may differ from those asked for in the name of a weights file, and shards carry the digest of the cache's.
 
     Raises:
         FingerprintMismatch: a stream was made with other settings.
     """
-    for stream, mark in marks.items():
-        if (cache / stream / fingerprint.FILE_NAME).exists():
-            fingerprint.ensure(cache / stream, mark)
+    found = stored(cache, marks)
+    for stream in found:
+        fingerprint.ensure(cache / stream, marks[stream])
+    return {**marks, **found}
 
 
 def stored(cache: Path, streams: Iterable[str]) -> dict[str, Fingerprint]:

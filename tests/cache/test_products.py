@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from cache.errors import CacheError, CorruptShard
+from cache.fingerprint import Fingerprint
 from cache.predictions import Predictions
 from cache.run import Run
 from cache.text import TextFeatures
@@ -119,3 +120,11 @@ def test_of_an_epoch_run_twice_the_last_row_counts_and_half_a_line_is_ignored(tm
 def test_a_folder_that_is_no_run_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(CacheError, match="deconfound train"):
         Run.open(tmp_path)
+
+
+def test_the_same_weights_under_another_file_name_are_the_same() -> None:
+    mark = Fingerprint(stream="joints", dtype="float32", model={"weights": "ab", "weights_name": "a.pth"})
+    renamed = replace(mark, model={"weights": "ab", "weights_name": "b.pth"})
+    others = replace(mark, model={"weights": "cd", "weights_name": "a.pth"})
+    assert mark.difference(renamed) == []
+    assert len(mark.difference(others)) == 1

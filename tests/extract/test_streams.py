@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from cache import fingerprint
 from cache.errors import DeconfoundError, FingerprintMismatch
 from cache.fingerprint import Fingerprint
 from cache.manifest import Clip, Dataset
@@ -137,3 +138,12 @@ def test_a_refused_command_leaves_the_cache_folder_as_it_was(
         extract(moved, cache, config, **arguments)
     assert cache.exists() != is_new
     assert files(cache) == before
+
+
+def test_the_same_weights_under_another_name_are_taken_for_those_of_the_cache(tmp_path: Path) -> None:
+    mark = Fingerprint(stream="joints", dtype="float32", model={"weights": "ab", "weights_name": "a.pth"})
+    fingerprint.ensure(tmp_path / "joints", mark)
+    renamed = replace(mark, model={"weights": "ab", "weights_name": "b.pth"})
+    assert streams.agreed(tmp_path, {"joints": renamed}) == {"joints": mark}
+    with pytest.raises(FingerprintMismatch, match=r"model\.weights"):
+        streams.agreed(tmp_path, {"joints": replace(mark, model={"weights": "cd", "weights_name": "a.pth"})})

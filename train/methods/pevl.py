@@ -177,7 +177,6 @@ class PeVLMethod:
         model: dict[str, Any] = {
             "name": Path(pevl.clip).stem if pevl.clip.endswith(".json") else pevl.clip,
             "weights": weights.sha256,
-            "weights_name": weights.name,
             "quick_gelu": self._shape.quick_gelu,
             "embed_dim": self._shape.embed_dim,
         }

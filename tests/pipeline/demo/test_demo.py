@@ -50,6 +50,8 @@ def test_one_job_for_every_variant_task_and_seed_and_the_slow_ones_start_first(t
     assert [job.config.method for job in first[:2]] == ["pevl", "pevl"]
     assert first[2:] == [job for job in jobs if job.config.method != "pevl"]
     for job in jobs:
+        switches = dataclasses.asdict(job.config.cmdcl)
+        assert switches.items() >= VARIANTS[job.config.variant].switches.items()
         epochs = load_recipe(job.recipe).train.epochs
         assert job.config.epochs == (VARIANTS[job.config.variant].quick_epochs if quick else epochs)
         assert VARIANTS[job.config.variant].quick_epochs < epochs

@@ -141,6 +141,7 @@ def test_main_findings_are_findings_grouped_by_method(summary: Summary) -> None:
     assert set(told) < set(summary.findings)
     for name in ("CMDCL", "PCMCI", "PeVL"):
         assert all(text.startswith((f"{name} minus", f"{name}, counterfactual")) for text in main[name])
+        assert not any("background" in text for text in main[name])
     assert all(" minus background alone, activity, i.i.d., " in text for text in main["Against the background alone"])
     assert len(main["Against the background alone"]) == 3
 
