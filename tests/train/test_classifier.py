@@ -1,9 +1,11 @@
 """The Q-Former layer against torch's decoder layer, and the per-class linear classifier by hand."""
 
+import pytest
 import torch
+import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from train.classifier import ClassDecoder, GroupWiseLinear, LightQFormer
+from train.classifier import ClassDecoder, GroupWiseLinear, LightQFormer, QFormerLayer
 
 
 def torch_decoder_state(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -36,13 +38,16 @@ def test_the_layer_equals_torchs_post_norm_decoder_layer() -> None:
     torch.testing.assert_close(ours(queries, memory), theirs(queries, memory), atol=1e-5, rtol=1e-5)
 
 
-def test_linear_layers_start_small() -> None:
+def test_linear_layers_start_small_and_without_bias() -> None:
     torch.manual_seed(0)
     qformer = LightQFormer(128, layers=2, heads=4, hidden=256, dropout=0.0)
     weights = [p for name, p in qformer.named_parameters() if name.endswith("weight") and p.ndim == 2]
     assert len(weights) == 2 * 7
     for weight in weights:
         torch.testing.assert_close(weight.std(), torch.tensor(0.02), atol=1e-3, rtol=0)
+    biases = [p for name, p in qformer.named_parameters() if name.endswith("bias")]
+    assert len(biases) == 2 * (7 + 3)  # those of the norms too
+    assert not any(bias.any() for bias in biases)
 
 
 def test_dropout_acts_in_training_only() -> None:
@@ -52,6 +57,40 @@ def test_dropout_acts_in_training_only() -> None:
     assert not torch.equal(qformer(queries, memory), qformer(queries, memory))
     qformer.eval()
     assert torch.equal(qformer(queries, memory), qformer(queries, memory))
+
+
+def switched_off(layer: QFormerLayer) -> dict[str, nn.Module]:
+    """The modules that drop something, by name, all of them at probability 0."""
+    places: dict[str, nn.Module] = {
+        "self_attention": layer.self_attention,
+        "cross_attention": layer.cross_attention,
+        "feed_forward": layer.feed_forward.dropout,
+        "branches": layer.dropout,
+    }
+    layer.self_attention.dropout = layer.cross_attention.dropout = 0.0
+    layer.feed_forward.dropout.p = layer.dropout.p = 0.0
+    return places
+
+
+@pytest.mark.parametrize("place", ["self_attention", "cross_attention", "feed_forward", "branches"])
+def test_dropout_acts_at_each_of_its_places(place: str) -> None:
+    torch.manual_seed(0)
+    layer = QFormerLayer(16, heads=4, hidden=32, dropout=0.5).train()
+    given = {"self_attention": layer.self_attention.dropout, "cross_attention": layer.cross_attention.dropout}
+    given |= {"feed_forward": layer.feed_forward.dropout.p, "branches": layer.dropout.p}
+    places = switched_off(layer)
+    queries, memory = torch.randn(2, 5, 16), torch.randn(2, 7, 16)
+    assert torch.equal(layer(queries, memory), layer(queries, memory))
+    setattr(places[place], "p" if isinstance(places[place], nn.Dropout) else "dropout", given[place])
+    assert not torch.allclose(layer(queries, memory), layer(queries, memory), atol=1e-3)
+
+
+def test_dropout_reaches_every_branch_and_no_residual() -> None:
+    torch.manual_seed(0)
+    layer = QFormerLayer(16, heads=4, hidden=32, dropout=0.5).train()
+    layer.dropout.p = 1.0
+    queries, memory = torch.randn(2, 5, 16), torch.randn(2, 7, 16)
+    torch.testing.assert_close(layer(queries, memory), F.layer_norm(queries, (16,)), atol=1e-4, rtol=1e-4)
 
 
 def test_each_class_has_its_own_dot_product() -> None:

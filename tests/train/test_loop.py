@@ -3,7 +3,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import average_precision_score
 
 from cache.errors import CacheError, ConfigError, FingerprintMismatch, ManifestError
 from cache.manifest import Dataset
@@ -20,8 +21,10 @@ from tests.toys import ACTIVITY, toy_text
 from tests.train.runs import open_store, run_training, tiny_config, weights_of, write_toys
 from train import loop
 from train.config import OptimizerConfig, TrainConfig
+from train.data import TokenSource
 from train.experiment import Experiment
 from train.loop import Trainer
+from train.sampling import Indices, epoch_order
 
 
 class Stopped(BaseException):
@@ -178,15 +181,48 @@ def test_bf16_trains_and_predicts_finite_logits(folder: Path) -> None:
     assert np.isfinite(run.predictions("test").logits).all()
 
 
-def test_the_best_checkpoint_is_the_first_best_epoch_and_is_the_one_predicted(folder: Path) -> None:
-    config = tiny_config(frozen=True, epochs=6, validation_split="test", optimizer=OptimizerConfig(learning_rate=3e-2))
+def test_every_epoch_has_an_order_of_its_own(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    orders: dict[int, list[int]] = {}
+    plain = TokenSource.batches
+
+    def recording(source: TokenSource, pieces: Iterable[Indices], epoch: int | None) -> Any:  # noqa: ANN401
+        pieces = list(pieces)
+        if epoch is not None:
+            orders[epoch] = np.concatenate(pieces).tolist()
+        return plain(source, pieces, epoch)
+
+    monkeypatch.setattr(TokenSource, "batches", recording)
+    run_training(folder, tiny_config(frozen=True, seed=5))
+    assert orders == {epoch: epoch_order(8, 5, epoch).tolist() for epoch in range(3)}
+    assert len({tuple(order) for order in orders.values()}) == 3
+
+
+def test_the_first_best_epoch_is_the_one_predicted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a constant learning rate a run of two epochs is the beginning of a longer one."""
+    config = tiny_config(frozen=True, epochs=5, optimizer=OptimizerConfig(learning_rate=1e-2, schedule="constant"))
+    last = run_training(folder, config, name="last").predictions("test").logits
+    second = run_training(folder, replace(config, epochs=2), name="second").predictions("test").logits
+    scores = [0.2, 0.7, 0.4, 0.7, 0.1]
+    monkeypatch.setattr(loop, "score", lambda *_, remaining=iter(scores): next(remaining))
+    run = run_training(folder, replace(config, validation_split="test"))
+    assert [row["test.acc1"] for row in run.metrics()] == scores
+    found = run.predictions("test")
+    assert np.array_equal(found.logits, second)
+    assert not np.allclose(found.logits, last, atol=1e-3)
+    assert "checkpoint: best on 'test', epoch 2 of 5" in found.notices
+    assert "best checkpoint chosen on 'test', a split that is also reported" in found.notices
+
+
+def test_the_score_of_an_epoch_is_that_of_its_logits_on_the_validation_split(folder: Path) -> None:
+    config = tiny_config(
+        frozen=True, task="atomic", epochs=6, validation_split="test", optimizer=OptimizerConfig(learning_rate=3e-2)
+    )
     run = run_training(folder, config)
-    scores = [row["test.acc1"] for row in run.metrics()]
-    predictions = run.predictions("test")
-    assert np.mean(predictions.logits.argmax(axis=1) == predictions.targets) == max(scores)
-    best = 1 + scores.index(max(scores))
-    assert f"checkpoint: best on 'test', epoch {best} of 6" in predictions.notices
-    assert "best checkpoint chosen on 'test', a split that is also reported" in predictions.notices
+    scores = [row["test.map_macro"] for row in run.metrics()]
+    found = run.predictions("test")
+    present = found.targets.any(axis=0)
+    assert average_precision_score(found.targets[:, present], found.logits[:, present]) == max(scores)
+    assert len(set(scores)) > 2
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,13 @@ def test_warm_up_grows_linearly_and_then_hands_over_at_the_peak() -> None:
     assert rates(OptimizerConfig(learning_rate=1.0, schedule="constant"))[99] == 1.0
 
 
+def test_cosine_after_warm_up_is_a_whole_cosine_over_the_steps_that_are_left() -> None:
+    found = rates(OptimizerConfig(learning_rate=2.0, warmup_epochs=2.0))
+    assert found[20:] == pytest.approx(rates(OptimizerConfig(learning_rate=2.0), num_steps=80))
+    assert found[60] == pytest.approx(1.0)
+    assert found[100] == pytest.approx(0.0)
+
+
 def test_parameters_that_are_not_trained_are_left_out() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 1))
     model[0].requires_grad_(False)

@@ -20,13 +20,15 @@ from cache.sidecar import read_sidecar
 from cache.weights_file import WeightsFile
 from tests import toys
 from tests.toys import PROVENANCE, toy_dataset, toy_fingerprint, visual_prompt_rows
-from tests.train.runs import add_frames, picture_rows, tiny_config, write_toys
+from tests.train.runs import add_frames, open_store, picture_rows, tiny_config, write_toys
 from train import tokens, video_tokens
 from train.config import TrainConfig
 from train.encoders.timesformer import pool_frames
 from train.experiment import Experiment
 from train.frames import normalise
 from train.methods.causal import CausalMethod
+from train.sampling import segment_centres
+from train.tokens import BATCH_SIZE, FrozenEncoder, TokenCache, ensure_tokens, sources_of
 from train.video_tokens import build_encoder, encoder_fingerprint, find_token_cache, token_fingerprint
 
 RANDOM = WeightsFile(name="none", path=None, sha256="none", licence="")
@@ -68,6 +70,30 @@ def test_frozen_tokens_equal_what_the_live_encoder_gives_for_the_test_view(folde
     assert torch.allclose(stored.frame_tokens, expected, atol=1e-5)
     assert torch.equal(stored.visual_prompts, seen.visual_prompts)
     assert torch.equal(stored.targets, seen.targets)
+
+
+@pytest.mark.parametrize("num_clips", [1, 8, 11])
+def test_the_encoder_gets_one_number_of_clips_so_tokens_do_not_depend_on_it(folder: Path, num_clips: int) -> None:
+    store, sizes = open_store(folder), []
+
+    def encode(views: torch.Tensor) -> torch.Tensor:
+        """Each row's number of clip, plus how many clips came with it."""
+        sizes.append(len(views))
+        return views[:, :, 0, :1, 0].float() + len(views)
+
+    def number_of(clip_id: str) -> torch.Tensor:
+        return torch.full((4, 3, 2, 2), int(clip_id[-3:]), dtype=torch.uint8)
+
+    clip_ids = [f"clip-{number:03d}" for number in range(num_clips)]
+    encoder = FrozenEncoder(
+        views=number_of, instants=lambda cached: segment_centres(cached, 4), encode=encode, dtype=np.float32
+    )
+    cache = TokenCache(root=folder / "tokens", fingerprint=toy_fingerprint("video_tokens", num_frames=4))
+    sources = sources_of(clip_ids, store.frames, store.visual_prompts)
+    found = ensure_tokens(cache, store.frames, sources, lambda: encoder, progress=False)
+    assert sizes == [BATCH_SIZE] * -(-num_clips // BATCH_SIZE)
+    for number, clip_id in enumerate(clip_ids):
+        np.testing.assert_array_equal(found[clip_id], np.full((4, 1), number + BATCH_SIZE))
 
 
 def test_tokens_are_computed_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,6 +27,32 @@ from train.weights import (
 )
 
 SMALL = TimeSformerConfig(image_size=32, patch_size=8, width=32, depth=3, heads=4, num_frames=4)
+FACEBOOK_NAMES = """
+model.cls_token model.pos_embed model.time_embed model.patch_embed.proj.weight model.patch_embed.proj.bias
+model.blocks.0.norm1.weight model.blocks.0.norm1.bias
+model.blocks.0.attn.qkv.weight model.blocks.0.attn.qkv.bias
+model.blocks.0.attn.proj.weight model.blocks.0.attn.proj.bias
+model.blocks.0.temporal_norm1.weight model.blocks.0.temporal_norm1.bias
+model.blocks.0.temporal_attn.qkv.weight model.blocks.0.temporal_attn.qkv.bias
+model.blocks.0.temporal_attn.proj.weight model.blocks.0.temporal_attn.proj.bias
+model.blocks.0.temporal_fc.weight model.blocks.0.temporal_fc.bias
+model.blocks.0.norm2.weight model.blocks.0.norm2.bias
+model.blocks.0.mlp.fc1.weight model.blocks.0.mlp.fc1.bias
+model.blocks.0.mlp.fc2.weight model.blocks.0.mlp.fc2.bias
+model.blocks.1.norm1.weight model.blocks.1.norm1.bias
+model.blocks.1.attn.qkv.weight model.blocks.1.attn.qkv.bias
+model.blocks.1.attn.proj.weight model.blocks.1.attn.proj.bias
+model.blocks.1.temporal_norm1.weight model.blocks.1.temporal_norm1.bias
+model.blocks.1.temporal_attn.qkv.weight model.blocks.1.temporal_attn.qkv.bias
+model.blocks.1.temporal_attn.proj.weight model.blocks.1.temporal_attn.proj.bias
+model.blocks.1.temporal_fc.weight model.blocks.1.temporal_fc.bias
+model.blocks.1.norm2.weight model.blocks.1.norm2.bias
+model.blocks.1.mlp.fc1.weight model.blocks.1.mlp.fc1.bias
+model.blocks.1.mlp.fc2.weight model.blocks.1.mlp.fc2.bias
+model.norm.weight model.norm.bias
+model.head.weight model.head.bias
+""".split()
+"""Every name in Facebook's released checkpoints, of a TimeSformer of two blocks."""
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +84,7 @@ def weights(path: Path) -> WeightsFile:
 
 
 def facebook_state(model: TimesformerForVideoClassification) -> dict[str, Tensor]:
-    """The same weights under Facebook's names, by the inverse of our table."""
+    """The same weights under Facebook's names, by the inverse of our table; the names themselves are tested below."""
     theirs = model.timesformer.state_dict()
     state = {f"model.{ours}": theirs[name] for ours, name in hf_names(3).items()}
     return state | {"model.head.weight": torch.zeros(2, 32), "model.head.bias": torch.zeros(2)}
@@ -145,6 +171,30 @@ def test_the_hugging_face_names_are_a_bijection_onto_every_parameter_but_the_hea
     assert set(names) == set(TimeSformer(SMALL).state_dict())
     assert set(names.values()) == set(hf_classifier.timesformer.state_dict())
     assert len(set(names.values())) == len(names)
+
+
+def facebook_tensors() -> dict[str, Tensor]:
+    """Random weights under the names of the list above, with the shapes that SMALL asks for."""
+    torch.manual_seed(4)
+    shapes = TimeSformer(dataclasses.replace(SMALL, depth=2), num_classes=5).state_dict()
+    return {name: torch.randn_like(shapes[name.removeprefix("model.")]) for name in FACEBOOK_NAMES}
+
+
+def test_facebooks_names_are_all_accepted_and_each_weight_arrives_at_its_place(tmp_path: Path) -> None:
+    tensors, small = facebook_tensors(), dataclasses.replace(SMALL, depth=2)
+    torch.save({"epoch": 15, "model_state": tensors, "cfg": "TRAIN: ..."}, tmp_path / "TimeSformer.pyth")
+    found = load_timesformer(small, weights(tmp_path / "TimeSformer.pyth")).state_dict()
+    assert {f"model.{name}" for name in found} == {name for name in FACEBOOK_NAMES if ".head." not in name}
+    assert all(torch.equal(tensor, tensors[f"model.{name}"]) for name, tensor in found.items())
+
+
+@pytest.mark.parametrize("name", [name for name in FACEBOOK_NAMES if ".head." not in name])
+def test_each_of_facebooks_names_is_needed(name: str, tmp_path: Path) -> None:
+    tensors, small = facebook_tensors(), dataclasses.replace(SMALL, depth=2)
+    tensors[f"{name}_"] = tensors.pop(name)
+    torch.save({"model_state": tensors}, tmp_path / "TimeSformer.pyth")
+    with pytest.raises(WeightsError, match=r"does not fit this TimeSformer: 1 missing|holds no TimeSformer"):
+        load_timesformer(small, weights(tmp_path / "TimeSformer.pyth"))
 
 
 def test_every_layout_comes_out_under_our_names(hf_classifier: TimesformerForVideoClassification) -> None:

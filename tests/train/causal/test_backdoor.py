@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from train.causal.approximator import Approximator, ApproximatorKind
+from train.causal.approximator import ApproximatorKind
 from train.causal.backdoor import (
     Correction,
     FrameWeights,
@@ -111,15 +111,6 @@ def test_the_literal_approximators_have_no_residual(kind: ApproximatorKind, text
     assert torch.equal(module(text, prompts), torch.zeros(3, 5, 16))
 
 
-def test_the_linear_approximator_is_one_matrix_on_the_concatenation() -> None:
-    torch.manual_seed(0)
-    module = Approximator(4, "linear")
-    first, second = torch.randn(3, 4), torch.randn(2, 3, 4)
-    weight, bias = module.state_dict().values()
-    expected = first @ weight[:, :4].T + second @ weight[:, 4:].T + bias
-    torch.testing.assert_close(module(first, second, residual=first), expected, atol=1e-5, rtol=1e-5)
-
-
 def test_scores_stay_in_full_precision_under_autocast(text: Tensor, prompts: Tensor) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         scores = bias_scores(text, prompts, 0.01)
@@ -154,6 +145,13 @@ def transport(
 def test_ich_starts_at_the_text_itself(correction: Correction, text: Tensor, prompts: Tensor) -> None:
     corrected, _ = transport(correction, scrambled=False)(text, prompts)
     assert torch.equal(corrected, text.expand(3, -1, -1))
+
+
+def test_tci_gives_the_approximator_the_text_first_and_adds_to_the_text(text: Tensor, prompts: Tensor) -> None:
+    module = intervention()
+    bias = gather_bias(bias_scores(text, prompts, 0.1), prompts)
+    expected = text + module.approximator.mapping(torch.cat([text.expand(3, -1, -1), bias], dim=-1))
+    torch.testing.assert_close(module(text, prompts), expected)
 
 
 def test_ich_adds_the_normalised_barycentres_of_the_plan(text: Tensor, prompts: Tensor) -> None:

@@ -90,6 +90,18 @@ def test_at_the_start_the_deconfounded_vector_is_the_emphasised_one(visual: Tens
     assert torch.equal(module(visual, text), emphasise(visual, text, temperature=1.0, class_chunk=2))
 
 
+@pytest.mark.parametrize("kind", ["elementwise", "relation"])
+def test_the_approximator_reads_the_mediator_first_and_adds_to_what_was_gathered(
+    kind: str, visual: Tensor, text: Tensor
+) -> None:
+    module = elementwise("residual_mlp") if kind == "elementwise" else relational()
+    for parameter in module.approximator.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    gathered = module.transform(visual, text)
+    expected = gathered + module.approximator.mapping(torch.cat([text, gathered], dim=-1))  # g([t', v])
+    torch.testing.assert_close(module(visual, text), expected)
+
+
 def test_vci_itself_does_not_see_the_order_of_frames(visual: Tensor, text: Tensor) -> None:
     module = elementwise("mlp")
     torch.testing.assert_close(module(visual.flip(1), text), module(visual, text), atol=1e-5, rtol=1e-5)

@@ -19,6 +19,24 @@ def cosines() -> Tensor:
     return 0.25 + 0.03 * torch.randn(VIDEOS, CLASSES, FRAMES, generator=generator, dtype=torch.float64)
 
 
+def synthetic(spread: float, *, classes: int, frames: int) -> Tensor:
+    """Cosines of CLIP's mean and spread, in the precision in which models compute them."""
+    generator = torch.Generator().manual_seed(5)
+    return 0.25 + spread * torch.randn(VIDEOS, classes, frames, generator=generator)
+
+
+def plan_of_pot(similarity: Tensor, eps: float) -> Tensor:
+    """Python Optimal Transport's plans, in double precision and iterated to the end."""
+    masses = [[1 / count] * count for count in similarity.shape[1:]]
+    plans = [
+        ot.sinkhorn(
+            *masses, (1 - video).numpy(), eps, method="sinkhorn_log", stopThr=1e-13, numItermax=5000, warn=False
+        )
+        for video in similarity.double()
+    ]
+    return torch.stack([torch.from_numpy(plan) for plan in plans])
+
+
 def plan_of(similarity: Tensor, *, eps: float = 0.01, iters: int = 200, tolerance: float = 1e-12) -> Tensor:
     return transport_plan(similarity, eps=eps, iters=iters, tolerance=tolerance)
 
@@ -38,6 +56,45 @@ def test_the_plan_equals_that_of_python_optimal_transport(eps: float, cosines: T
     for ours, video in zip(plan_of(cosines, eps=eps, iters=2000), cosines, strict=True):
         theirs = ot.sinkhorn(*masses, (1 - video).numpy(), eps, method="sinkhorn_log", stopThr=1e-12, numItermax=5000)
         torch.testing.assert_close(ours, torch.from_numpy(theirs), atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("eps", [0.05, 0.1])
+@pytest.mark.parametrize(("classes", "frames"), [(5, 7), (48, 64)])
+def test_shipped_iterations_in_single_precision_equal_python_optimal_transport(
+    eps: float, classes: int, frames: int
+) -> None:
+    """To 1e-5 of each entry if all are run; stopped at the shipped tolerance, every entry is within that tolerance."""
+    cosines, shipped = synthetic(0.03, classes=classes, frames=frames), TransportConfig()
+    expected = plan_of_pot(cosines, eps)
+    all_run = transport_plan(cosines, eps=eps, iters=shipped.iters, tolerance=1e-12)
+    stopped = transport_plan(cosines, eps=eps, iters=shipped.iters, tolerance=shipped.tolerance)
+    assert all_run.dtype == torch.float32
+    torch.testing.assert_close(all_run.double(), expected, atol=0, rtol=1e-5)
+    torch.testing.assert_close(stopped.double(), expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("spread", [0.02, 0.03, 0.05])
+def test_marginals_at_the_size_of_a_real_task(spread: float) -> None:
+    """Rows and columns to 1e-4 of themselves after enough iterations; rows also after one."""
+    cosines = synthetic(spread, classes=48, frames=64)
+    for iters, columns_within in ((1, 1.0), (500, 1e-4)):
+        plan = transport_plan(cosines, eps=0.01, iters=iters, tolerance=1e-12)
+        assert (plan >= 0).all()
+        torch.testing.assert_close(48 * plan.sum(dim=2), torch.ones(VIDEOS, 48), atol=1e-6, rtol=0)
+        error = (64 * plan.sum(dim=1) - 1).abs().max().item()
+        assert error <= columns_within
+        assert iters > 1 or error > 1e-2
+
+
+@pytest.mark.parametrize(("spread", "measured"), [(0.02, 4e-4), (0.03, 7e-4), (0.05, 7e-4)])
+def test_what_the_shipped_settings_give_at_the_size_of_a_real_task(spread: float, measured: float) -> None:
+    """Rows are exact. Columns, in multiples of 1/L: `measured` and a tenth; the tolerance alone would allow 6.4e-4."""
+    shipped = TransportConfig()
+    cosines = synthetic(spread, classes=48, frames=64)
+    plan = transport_plan(cosines, eps=shipped.eps, iters=shipped.iters, tolerance=shipped.tolerance)
+    torch.testing.assert_close(48 * plan.sum(dim=2), torch.ones(VIDEOS, 48), atol=1e-6, rtol=0)
+    error = (64 * plan.sum(dim=1) - 1).abs().max().item()
+    assert error <= 1.1 * measured
 
 
 def test_strong_regularisation_gives_the_uniform_plan(cosines: Tensor) -> None:

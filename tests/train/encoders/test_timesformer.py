@@ -8,7 +8,7 @@ import timm
 import torch
 from torch import Tensor
 
-from train.encoders.timesformer import FramePool, TimeSformer, TimeSformerConfig, pool_frames
+from train.encoders.timesformer import Block, FramePool, TimeSformer, TimeSformerConfig, pool_frames
 
 SMALL = TimeSformerConfig(image_size=32, patch_size=8, width=32, depth=3, heads=4, num_frames=4, drop_path=0.0)
 PATCHES = 16
@@ -108,6 +108,24 @@ def test_drop_path_grows_linearly_from_none_in_the_first_block() -> None:
     model = TimeSformer(dataclasses.replace(SMALL, depth=5, drop_path=0.1))
     found = [block.get_submodule("drop_path").probability for block in model.blocks]
     assert found == pytest.approx([0.0, 0.025, 0.05, 0.075, 0.1])
+
+
+def test_drop_path_drops_all_three_branches_and_keeps_the_bias_behind_the_temporal_one() -> None:
+    torch.manual_seed(0)
+    block = Block(32, heads=4, mlp_ratio=4, drop_path=1 - 1e-7).train()
+    for parameter in block.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    tokens = torch.randn(2, 1 + PATCHES * 4, 32)
+    expected = torch.cat([tokens[:, :1], tokens[:, 1:] + block.temporal_fc.bias], dim=1)
+    torch.testing.assert_close(block(tokens, 4), expected)
+    block.eval()
+    assert not torch.allclose(block(tokens, 4), expected, atol=0.1)
+
+
+def test_every_layer_norm_has_the_epsilon_of_the_released_code() -> None:
+    norms = [module for module in TimeSformer(SMALL).modules() if isinstance(module, torch.nn.LayerNorm)]
+    assert len(norms) == 3 * SMALL.depth + 1
+    assert {norm.eps for norm in norms} == {1e-6}
 
 
 def test_the_head_reads_the_class_token() -> None:

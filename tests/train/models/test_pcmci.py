@@ -114,6 +114,19 @@ def test_the_order_of_the_text_stages_matters(prompts: Tensor, tokens: Tensor) -
     assert not torch.allclose(second(prompts, frame_tokens=tokens), logits, atol=1e-3)
 
 
+def test_with_ich_at_its_start_the_order_of_the_text_stages_does_not_matter(prompts: Tensor, tokens: Tensor) -> None:
+    """W_H = 0 makes ICH the identity: both orders are then the model without it."""
+    first = build(config(stages=("ich", "ici", "ivc")))
+    assert first.ich is not None
+    torch.nn.init.zeros_(first.ich.projection.weight)  # type: ignore[union-attr]
+    second, without = build(config(stages=("ici", "ich", "ivc"))), build(config(stages=("ici", "ivc")))
+    second.load_state_dict(first.state_dict())
+    without.load_state_dict({name: value for name, value in first.state_dict().items() if not name.startswith("ich.")})
+    expected = without(prompts, frame_tokens=tokens)
+    torch.testing.assert_close(first(prompts, frame_tokens=tokens), expected)
+    torch.testing.assert_close(second(prompts, frame_tokens=tokens), expected)
+
+
 def test_the_text_stages_before_ivc_shape_its_mediator_and_those_after_do_not(prompts: Tensor, tokens: Tensor) -> None:
     for order, expected in ((("ivc", "ich", "ici"), set()), (("ich", "ici", "ivc"), {"ich", "ici"})):
         model = build(config(stages=order, transport=TransportConfig(eps=0.1, grad=True)))
