@@ -59,30 +59,20 @@ def test_dropout_acts_in_training_only() -> None:
     assert torch.equal(qformer(queries, memory), qformer(queries, memory))
 
 
-def switched_off(layer: QFormerLayer) -> dict[str, nn.Module]:
-    """The modules that drop something, by name, all of them at probability 0."""
-    places: dict[str, nn.Module] = {
-        "self_attention": layer.self_attention,
-        "cross_attention": layer.cross_attention,
-        "feed_forward": layer.feed_forward.dropout,
-        "branches": layer.dropout,
-    }
-    layer.self_attention.dropout = layer.cross_attention.dropout = 0.0
-    layer.feed_forward.dropout.p = layer.dropout.p = 0.0
-    return places
+PLACES = {"self_attention": "dropout", "cross_attention": "dropout", "feed_forward.dropout": "p", "dropout": "p"}
+"""Where a layer drops something -> the attribute with its probability."""
 
 
-@pytest.mark.parametrize("place", ["self_attention", "cross_attention", "feed_forward", "branches"])
+@pytest.mark.parametrize("place", PLACES)
 def test_dropout_acts_at_each_of_its_places(place: str) -> None:
     torch.manual_seed(0)
     layer = QFormerLayer(16, heads=4, hidden=32, dropout=0.5).train()
-    given = {"self_attention": layer.self_attention.dropout, "cross_attention": layer.cross_attention.dropout}
-    given |= {"feed_forward": layer.feed_forward.dropout.p, "branches": layer.dropout.p}
-    places = switched_off(layer)
     queries, memory = torch.randn(2, 5, 16), torch.randn(2, 7, 16)
-    assert torch.equal(layer(queries, memory), layer(queries, memory))
-    setattr(places[place], "p" if isinstance(places[place], nn.Dropout) else "dropout", given[place])
+    for other in PLACES.keys() - {place}:
+        setattr(layer.get_submodule(other), PLACES[other], 0.0)
     assert not torch.allclose(layer(queries, memory), layer(queries, memory), atol=1e-3)
+    setattr(layer.get_submodule(place), PLACES[place], 0.0)
+    assert torch.equal(layer(queries, memory), layer(queries, memory))
 
 
 def test_dropout_reaches_every_branch_and_no_residual() -> None:

@@ -203,7 +203,8 @@ def test_the_first_best_epoch_is_the_one_predicted(folder: Path, monkeypatch: py
     last = run_training(folder, config, name="last").predictions("test").logits
     second = run_training(folder, replace(config, epochs=2), name="second").predictions("test").logits
     scores = [0.2, 0.7, 0.4, 0.7, 0.1]
-    monkeypatch.setattr(loop, "score", lambda *_, remaining=iter(scores): next(remaining))
+    remaining = iter(scores)
+    monkeypatch.setattr(loop, "score", lambda *_: next(remaining))
     run = run_training(folder, replace(config, validation_split="test"))
     assert [row["test.acc1"] for row in run.metrics()] == scores
     found = run.predictions("test")

@@ -27,7 +27,7 @@ from train.weights import (
 )
 
 SMALL = TimeSformerConfig(image_size=32, patch_size=8, width=32, depth=3, heads=4, num_frames=4)
-FACEBOOK_NAMES = """
+_FACEBOOK = """
 model.cls_token model.pos_embed model.time_embed model.patch_embed.proj.weight model.patch_embed.proj.bias
 model.blocks.0.norm1.weight model.blocks.0.norm1.bias
 model.blocks.0.attn.qkv.weight model.blocks.0.attn.qkv.bias
@@ -51,7 +51,8 @@ model.blocks.1.mlp.fc1.weight model.blocks.1.mlp.fc1.bias
 model.blocks.1.mlp.fc2.weight model.blocks.1.mlp.fc2.bias
 model.norm.weight model.norm.bias
 model.head.weight model.head.bias
-""".split()
+"""
+FACEBOOK_NAMES = _FACEBOOK.split()
 """Every name in Facebook's released checkpoints, of a TimeSformer of two blocks."""
 
 
@@ -84,7 +85,7 @@ def weights(path: Path) -> WeightsFile:
 
 
 def facebook_state(model: TimesformerForVideoClassification) -> dict[str, Tensor]:
-    """The same weights under Facebook's names, by the inverse of our table; the names themselves are tested below."""
+    """The same weights under Facebook's names, by the inverse of our table; those are held to a list below."""
     theirs = model.timesformer.state_dict()
     state = {f"model.{ours}": theirs[name] for ours, name in hf_names(3).items()}
     return state | {"model.head.weight": torch.zeros(2, 32), "model.head.bias": torch.zeros(2)}

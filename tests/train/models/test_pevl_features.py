@@ -1,6 +1,6 @@
 """PeVL from the encoders' tokens to projected features, against the specification by hand; and what it starts with."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -23,6 +23,7 @@ from tests.train.models.small_pevl import (
     towers,
 )
 from train.models.pevl import PeVL, VisualFeatures
+from train.refinement import CrossModalRefinement
 
 Pool = Callable[[Tensor], Tensor]
 POSE_ALONE: dict[str, Any] = {"encoders": ("pose", "text"), "adapters": ("pose",), "similarities": ("ps",)}
@@ -30,7 +31,7 @@ VIDEO_ALONE: dict[str, Any] = {"encoders": ("video", "text"), "adapters": ("vide
 
 
 @pytest.fixture(autouse=True)
-def _no_gradients() -> Any:  # noqa: ANN401
+def _no_gradients() -> Iterator[None]:
     with torch.no_grad():
         yield
 
@@ -105,14 +106,27 @@ def plain_features(model: PeVL) -> tuple[Tensor, Tensor, Tensor]:
     return pooled(model, video_tokens(model), pose_tokens(model)[0], class_token, class_token)
 
 
-def features_by_hand(
-    model: PeVL, *, dilate: int = 0, video_pool: Pool = class_token, pose_pool: Pool = class_token
-) -> VisualFeatures:
-    """Sections 3.3 to 3.7 of the specification, written down from the encoders' tokens on."""
-    video, (pose, weights) = video_tokens(model), pose_tokens(model)
+def refinement_block(model: PeVL, **switches: Any) -> CrossModalRefinement:  # noqa: ANN401
+    """The model's weights in a block that is built here."""
     assert model.refinement is not None
+    settings: dict[str, Any] = {"p2v": "key", "v2p": True, "v2p_group": "none", "v2p_radius": 2} | switches
+    block = CrossModalRefinement(WIDTH, 4, patch_size=PATCH, **settings)
+    block.load_state_dict(model.refinement.state_dict())
+    return block
+
+
+def features_by_hand(
+    model: PeVL,
+    block: CrossModalRefinement,
+    *,
+    dilate: int = 0,
+    video_pool: Pool = class_token,
+    pose_pool: Pool = class_token,
+) -> VisualFeatures:
+    """Mask, refinement and pooling as specified, written down from the encoders' tokens on."""
+    video, (pose, weights) = video_tokens(model), pose_tokens(model)
     shared = pose[:, list(SHARED)]
-    refined_video, refined = model.refinement(video, shared, mask_by_hand(weights, dilate), joints()[:, list(SHARED)])
+    refined_video, refined = block(video, shared, mask_by_hand(weights, dilate), joints()[:, list(SHARED)])
     refined_pose = pose.clone()
     for frame, instant in enumerate(SHARED):
         refined_pose[:, instant] = refined[:, frame]
@@ -135,21 +149,23 @@ def check(found: VisualFeatures, expected: VisualFeatures) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "reading"),
+    ("switches", "changes", "reading"),
     [
-        ({}, {}),
-        ({"p2v": "inside"}, {}),
-        ({"v2p_group": "nearest", "v2p_radius": 1}, {}),
-        ({"mask_dilate": 1}, {"dilate": 1}),
-        ({"p2v": "outer"}, {"video_pool": others}),
-        ({"pose_pool": "cls+mean"}, {"pose_pool": lambda tokens: class_token(tokens) + others(tokens)}),
-        ({"video_temporal": True}, {}),
+        ({}, {}, {}),
+        ({"p2v": "inside"}, {}, {}),
+        ({"p2v": "outer"}, {}, {"video_pool": others}),
+        ({"v2p_group": "nearest"}, {}, {}),
+        ({"v2p_group": "nearest", "v2p_radius": 1}, {}, {}),
+        ({}, {"mask_dilate": 1}, {"dilate": 1}),
+        ({}, {"pose_pool": "cls+mean"}, {"pose_pool": lambda tokens: class_token(tokens) + others(tokens)}),
     ],
-    ids=str,
+    ids=["plain", "inside", "outer", "nearest", "radius", "dilate", "pose_pool"],
 )
-def test_features_are_those_of_the_specification(changes: dict[str, Any], reading: dict[str, Any]) -> None:
-    model = build(**changes)
-    expected = features_by_hand(model, **reading)
+def test_features_are_those_of_the_specification(
+    switches: dict[str, Any], changes: dict[str, Any], reading: dict[str, Any]
+) -> None:
+    model = build(**switches, **changes)
+    expected = features_by_hand(model, refinement_block(model, **switches), **reading)
     check(run(model), expected)
     for before, after in ((expected.unrefined_video, expected.video), (expected.unrefined_pose, expected.pose)):
         assert before is not None
@@ -247,6 +263,15 @@ def test_text_adapters_have_a_bottleneck_of_their_own() -> None:
     assert sizes == {"video": WIDTH // 4, "pose": WIDTH // 4, "text": 6}
     scales = {module.mlp_scale for module in model.modules() if hasattr(module, "mlp_scale")}
     assert scales == {0.7}
+
+
+@pytest.mark.parametrize("temporal", [False, True])
+def test_video_frames_see_each_other_only_where_asked(temporal: bool) -> None:
+    model, changed = build(video_temporal=temporal), pixels()
+    assert model.video is not None
+    changed[:, 1] += 1
+    moved = model.video(model.image_tower, changed)[:, 0] != video_tokens(model)[:, 0]
+    assert bool(moved.any()) == temporal
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,7 @@ def test_frozen_texts_are_computed_once_in_full_precision_and_serve_training(mon
     model = build(adapters=("video", "pose"))
     with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
         model.encode_classes()
+    assert not given(model.frozen_text).is_inference()
     monkeypatch.setattr(TextEncoder, "forward", None)
     again = model.encode_classes()
     close(again.sentence, expected)
