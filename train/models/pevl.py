@@ -195,9 +195,8 @@ class PeVL(nn.Module):
         is_trained = "text" in self.config.adapters
         hidden = _given(self.text)(_given(self.text_tower), ids) if is_trained else self._frozen_text()[classes]
         words = _given(self.text_projection)(hidden)  # (m, N_t, D)
-        end = ids.argmax(dim=-1)[:, None, None].expand(
-            -1, 1, words.shape[-1]
-        )  # the end-of-text token has the largest id
+        # The end-of-text token has the largest id.
+        end = ids.argmax(dim=-1)[:, None, None].expand(-1, 1, words.shape[-1])
         return TextEmbeddings(sentence=words.gather(1, end).squeeze(1), words=words, mask=mask)
 
     def encode_classes(self) -> TextEmbeddings:
