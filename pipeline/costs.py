@@ -62,6 +62,7 @@ class CostReport:
             "parts": parts,
             "sum": _numbers(sum_of(self.parts)) | {"published": self._beside("sum")},
             "sum_in_training": _numbers(sum_in_training(self.parts)),
+            "backbones": _numbers(sum_of(self.backbones)) if self.backbones else None,
             "published": [figure.to_json() for figure in self.published],
         }
 
@@ -69,10 +70,18 @@ class CostReport:
         """A table of parts, notes, and a table of the papers' figures."""
         rows = [(f"{name} *" if part.cached else name, *_cells(part.cost)) for name, part in self.parts.items()]
         rows.append(("sum", *_cells(sum_of(self.parts))))
+        if self.backbones:
+            rows.append((" + ".join(self.backbones), *_cells(sum_of(self.backbones))))
         if any(part.cached for part in self.parts.values()):
             rows.append(("sum without *", *_cells(sum_in_training(self.parts))))
         lines = [self._title(), format_table(_HEADER, rows), *self._notes()]
         return "\n".join([*lines, "", *_figures_to_text(self.published)])
+
+    @property
+    def backbones(self) -> dict[str, Part]:
+        """The two encoders of CMDCL and PCMCI, of which their papers' figure of 650 GFLOPs is made; empty for PeVL."""
+        names = ("video_encoder", "image_tower") if self.method != "pevl" else ()
+        return {name: self.parts[name] for name in names}
 
     def _title(self) -> str:
         classes = "one class" if self.num_classes is None else f"{self.num_classes} classes"

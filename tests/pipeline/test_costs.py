@@ -115,3 +115,12 @@ def test_figures_stand_with_their_part() -> None:
 def test_a_recipe_whose_clip_is_unknown_is_refused() -> None:
     with pytest.raises(ConfigError, match="ViT-B-17"):
         report_of("pevl-diving48-b16", "train.pevl.clip=ViT-B-17")
+
+
+def test_the_two_backbones_of_cmdcl_cost_what_the_paper_counts() -> None:
+    """649.3 GMACs at 16 frames, linear and convolution only; the paper prints 650."""
+    recipe = load_recipe("cmdcl-breakfast-activity", ["train.num_frames=16"])
+    report = count_costs(recipe)
+    assert report.to_json()["backbones"]["gmacs_linear"] == pytest.approx(649.3, abs=0.05)
+    assert "video_encoder + image_tower" in report.to_text()
+    assert count_costs(load_recipe("pevl-diving48-b16")).to_json()["backbones"] is None
