@@ -17,7 +17,7 @@ import numpy.typing as npt
 from cache.errors import ConfigError, FingerprintMismatch
 from cache.fingerprint import Fingerprint
 from cache.manifest import Clip, Dataset, Task
-from cache.rows import Failure
+from cache.rows import TOKEN_STREAMS, Failure
 from cache.run import Run
 from cache.store import FeatureStore
 from extract.config import ExtractConfig
@@ -32,7 +32,6 @@ from train.experiment import require_weights
 from train.predict import config_of, predict_videos
 
 _SPLIT = "videos"
-_MADE_OF = {"video_tokens": "frames", "image_tokens": "frames"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +121,7 @@ def recognitions_to_text(recognitions: Sequence[Recognition]) -> str:
 
 def _extract_config(run: Run, position: Position, recipe: str | None, overrides: Sequence[str]) -> ExtractConfig:
     """The settings of the streams that the run was trained on, and of the texts."""
-    asked = {_MADE_OF.get(stream, stream) for stream in position.fingerprints}
+    asked = {"frames" if stream in TOKEN_STREAMS else stream for stream in position.fingerprints}
     streams = [stream for stream in ("frames", "visual_prompts", "joints", "text") if stream in asked]
     if recipe is not None:
         values = dict(load_recipe(recipe).values.get("extract", {}))

@@ -48,27 +48,14 @@ def _sum_to_one(weights: Tensor) -> Tensor:
     return weights / torch.where(total > 0, total, 1.0)
 
 
-def joint_weights(weights: Tensor, joints: Tensor) -> Tensor:
-    """Attention on joints, shared out anew among the visible ones.
-
-    Args:
-        weights: (n, T, J), 0 or more.
-        joints: (n, T, J, 3): x, y, score; a score of 0 says missing.
-
-    Returns:
-        (n, T, J), fp32; sums to 1 over joints, 0 throughout where none is visible.
-    """
-    return _sum_to_one(weights.float() * (joints[..., 2] > 0))
-
-
 def pose_mask(weights: Tensor, joints: Tensor, *, image_size: int, patch_size: int, dilate: int) -> Tensor:
     """Joint weights summed over the patches that the joints fall into, M of Eq. 1; gradient reaches the weights.
 
     A joint lies in the pixel that contains it; missing joints and those outside the image are skipped.
 
     Args:
-        weights: (n, L, J), 0 or more.
-        joints: (n, L, J, 3): x, y in pixels, score.
+        weights: (n, L, J), 0 or more; their sum does not matter.
+        joints: (n, L, J, 3): x, y in pixels, score; a score of 0 says missing.
         image_size: side of the square image in pixels.
         patch_size: side of a patch in pixels.
         dilate: patches by which each weight spreads, evenly over a square of (2 dilate + 1)^2 cut at the border.

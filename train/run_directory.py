@@ -15,13 +15,13 @@ import torch
 
 from cache import atomic
 from cache.errors import ConfigError
+from cache.file_lock import locked
 from cache.manifest import Dataset
 from cache.run import Run, RunInfo
 from cache.store import stream_settings
 from train import checkpoint
 from train.config import TrainConfig, differences, to_json
 from train.experiment import Experiment
-from train.file_lock import locked
 
 logger = logging.getLogger(__name__)
 

@@ -24,6 +24,7 @@ from torch import Tensor
 
 from cache import fingerprint
 from cache.errors import ConfigError, FingerprintMismatch
+from cache.file_lock import locked
 from cache.fingerprint import Fingerprint
 from cache.progress import Progress
 from cache.rows import ClipRows
@@ -31,7 +32,6 @@ from cache.shard import write_shard
 from cache.sidecar import sidecars
 from cache.store import StreamReader
 from train.device import memory_advice
-from train.file_lock import locked
 from train.sampling import Indices
 
 logger = logging.getLogger(__name__)
@@ -49,6 +49,8 @@ _MEMORY_ADVICE = (
 class FrozenEncoder:
     """How a clip's cached frames become its tokens."""
 
+    frames: StreamReader
+    """The JPEG stream."""
     views: Callable[[str], Tensor]
     """Clip id -> (s, 3, S, S) uint8, the s pictures that make one row each."""
     instants: Callable[[int], Indices]
@@ -109,30 +111,32 @@ def missing_tokens(tokens: StreamReader | None, sources: Mapping[str, str]) -> l
 
 def ensure_tokens(
     cache: TokenCache,
-    frames: StreamReader,
     sources: Mapping[str, str],
     build: Callable[[], FrozenEncoder],
     *,
     progress: bool,
 ) -> StreamReader:
-    """Computes what is missing of the tokens of `sources` and returns the reader of all of them.
+    """The reader of all tokens of `sources`, after what is missing of them is computed.
 
     Args:
         cache: where they are.
-        frames: the JPEG stream they are made of.
         sources: what `sources_of` says of the clips.
-        build: makes the encoder; called only if something is missing.
+        build: makes the encoder; called only if something is missing, before settings are fixed in the folder.
         progress: show a progress bar.
 
     Raises:
         ConfigError: the folder cannot be written, or the device has too little memory.
     """
+    reader = cache.reader()
+    if reader is not None and not missing_tokens(reader, sources):
+        return reader
     with _claimed(cache.folder), memory_advice(_MEMORY_ADVICE):
-        fingerprint.ensure(cache.folder, cache.fingerprint)
         missing = {clip_id: sources[clip_id] for clip_id in missing_tokens(cache.reader(), sources)}
         if missing:
+            encoder = build()
+            fingerprint.ensure(cache.folder, cache.fingerprint)
             logger.info("computing tokens of %d clips into %s", len(missing), cache.folder)
-            _compute(cache, frames, missing, build(), progress)
+            _compute(cache, missing, encoder, progress)
         return StreamReader(cache.folder)
 
 
@@ -153,9 +157,7 @@ def _claimed(folder: Path) -> Iterator[None]:
         yield
 
 
-def _compute(
-    cache: TokenCache, frames: StreamReader, sources: Mapping[str, str], encoder: FrozenEncoder, progress: bool
-) -> None:
+def _compute(cache: TokenCache, sources: Mapping[str, str], encoder: FrozenEncoder, progress: bool) -> None:
     clip_ids = list(sources)
     stream = cache.fingerprint.stream
     number = 1 + max((sidecar.number for sidecar in sidecars(cache.folder)), default=-1)
@@ -168,9 +170,7 @@ def _compute(
             for first in range(0, len(shard), BATCH_SIZE):
                 batch = shard[first : first + BATCH_SIZE]
                 tokens = _encode(batch, encoder)
-                rows += [
-                    _clip_rows(stream, frames, clip_id, sources[clip_id], tokens[clip_id], encoder) for clip_id in batch
-                ]
+                rows += [_clip_rows(stream, clip_id, sources[clip_id], tokens[clip_id], encoder) for clip_id in batch]
                 if bar is not None:
                     bar.advance(len(batch))
             write_shard(cache.folder, number, stream, rows, fingerprint=cache.fingerprint)
@@ -185,14 +185,8 @@ def _encode(clip_ids: Sequence[str], encoder: FrozenEncoder) -> dict[str, npt.ND
     return dict(zip(clip_ids, tokens, strict=False))
 
 
-def _clip_rows(
-    stream: str,
-    frames: StreamReader,
-    clip_id: str,
-    source: str,
-    tokens: npt.NDArray[Any],
-    encoder: FrozenEncoder,
-) -> ClipRows:
+def _clip_rows(stream: str, clip_id: str, source: str, tokens: npt.NDArray[Any], encoder: FrozenEncoder) -> ClipRows:
+    frames = encoder.frames
     instants = encoder.instants(frames.num_rows(clip_id))
     return ClipRows(
         clip_id=clip_id,

@@ -91,6 +91,7 @@ def frozen_encoder(
         return pool_frames(network(pixels), config.num_frames, config.causal.frame_pool)
 
     return FrozenEncoder(
+        frames=frames,
         views=lambda clip_id: centre_frames(frames, clip_id, config),
         instants=lambda num_cached: segment_centres(num_cached, config.num_frames),
         encode=encode,

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from train.refinement import joint_weights, pose_frame_of, pose_mask
+from train.refinement import pose_frame_of, pose_mask
 
 IMAGE, PATCH = 64, 16
 GRID = IMAGE // PATCH
@@ -61,12 +61,12 @@ def test_fewer_pose_than_video_frames_are_refused() -> None:
         pose_frame_of(16, 8)
 
 
-def test_joint_weights_are_shared_out_among_visible_joints(weights: Tensor, joints: Tensor) -> None:
-    shared = joint_weights(weights, joints)
-    assert (shared[:, :, 3] == 0).all()
-    assert (shared[EMPTY] == 0).all()
-    torch.testing.assert_close(shared[0].sum(dim=-1), torch.ones(FRAMES))
-    torch.testing.assert_close(shared[0, 0, 0] / shared[0, 0, 1], weights[0, 0, 0] / weights[0, 0, 1])
+def test_missing_joints_do_not_count_and_the_others_keep_their_proportions(weights: Tensor, joints: Tensor) -> None:
+    mask = mask_of(weights, joints)
+    changed = weights.clone()
+    changed[:, :, 3] = 9
+    assert torch.equal(mask_of(changed, joints), mask)
+    torch.testing.assert_close(mask_of(weights * 7, joints), mask)
 
 
 @pytest.mark.parametrize(("x", "y"), [(0.0, 0.0), (15.99, 16.0), (40.5, 3.2), (63.9, 63.9)])

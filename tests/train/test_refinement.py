@@ -13,7 +13,6 @@ from train.refinement import (
     MaskReading,
     PoseToVideo,
     VideoToPose,
-    joint_weights,
     nearest_patches,
     nt_xent,
     pose_mask,
@@ -156,7 +155,7 @@ def test_empty_frames_among_others_leave_values_and_gradients_finite(
     leaves = {name: inputs[name].clone().requires_grad_() for name in ("video", "pose")}
     weights.requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-        mask = mask_of(joint_weights(weights, joints), joints)
+        mask = mask_of(weights, joints)
         video, pose = module(**leaves, mask=mask, joints=joints)
     if reading != "inside":
         assert torch.equal(video[EMPTY], inputs["video"][EMPTY])

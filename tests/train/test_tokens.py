@@ -86,11 +86,15 @@ def test_the_encoder_gets_one_number_of_clips_so_tokens_do_not_depend_on_it(fold
 
     clip_ids = [f"clip-{number:03d}" for number in range(num_clips)]
     encoder = FrozenEncoder(
-        views=number_of, instants=lambda cached: segment_centres(cached, 4), encode=encode, dtype=np.float32
+        frames=store.frames,
+        views=number_of,
+        instants=lambda cached: segment_centres(cached, 4),
+        encode=encode,
+        dtype=np.float32,
     )
     cache = TokenCache(root=folder / "tokens", fingerprint=toy_fingerprint("video_tokens", num_frames=4))
     sources = sources_of(clip_ids, store.frames, store.visual_prompts)
-    found = ensure_tokens(cache, store.frames, sources, lambda: encoder, progress=False)
+    found = ensure_tokens(cache, sources, lambda: encoder, progress=False)
     assert sizes == [BATCH_SIZE] * -(-num_clips // BATCH_SIZE)
     for number, clip_id in enumerate(clip_ids):
         np.testing.assert_array_equal(found[clip_id], np.full((4, 1), number + BATCH_SIZE))
@@ -186,7 +190,7 @@ def test_only_the_clips_whose_frames_changed_are_computed_again(folder: Path, mo
     plain = tokens._compute
 
     def recording(*arguments: Any) -> None:  # noqa: ANN401
-        computed.append(list(arguments[2]))
+        computed.append(list(arguments[1]))
         plain(*arguments)
 
     monkeypatch.setattr(tokens, "_compute", recording)
@@ -271,7 +275,7 @@ def test_runs_that_start_together_share_one_computation(folder: Path, monkeypatc
     plain, computed = tokens._compute, []
 
     def slow(*arguments: Any) -> None:  # noqa: ANN401
-        computed.append(len(arguments[2]))
+        computed.append(len(arguments[1]))
         time.sleep(0.3)
         plain(*arguments)
 

@@ -23,7 +23,7 @@ from train.losses import task_loss
 from train.methods.method import check_one_model, check_widths, random_notices
 from train.models.cmdcl import CMDCL
 from train.models.pcmci import PCMCI
-from train.tokens import TokenCache, ensure_tokens, missing_tokens, sources_of
+from train.tokens import FrozenEncoder, TokenCache, ensure_tokens, sources_of
 from train.video_tokens import STREAM, build_encoder, encoder_fingerprint, find_token_cache, frozen_encoder
 from train.weights import TIMESFORMER_SOURCES
 
@@ -159,9 +159,10 @@ class CausalMethod:
     def _all_tokens(self, cache: TokenCache, ids: list[str], device: torch.device, progress: bool) -> StreamReader:
         frames = self._store.frames if "frames" in self._store.streams else None
         sources = sources_of(ids, frames, self._prompts)
-        reader = cache.reader()
-        if reader is not None and not missing_tokens(reader, sources):
-            return reader
+        return ensure_tokens(cache, sources, partial(self._frozen_encoder, device), progress=progress)
+
+    def _frozen_encoder(self, device: torch.device) -> FrozenEncoder:
+        """The encoder that made the run's tokens, or an error if the weights are others now."""
         weights = self._weights or find_video_encoder(self.config)
         lines = self._encoder.difference(encoder_fingerprint(self.config, weights))
         if lines:
@@ -170,14 +171,7 @@ class CausalMethod:
                 f"train.video_encoder.pretrained = {self.config.video_encoder.pretrained!r} is no longer the encoder "
                 f"of the run: {'; '.join(lines)}"
             )
-        pictures = self._store.frames
-        return ensure_tokens(
-            cache,
-            pictures,
-            sources,
-            lambda: frozen_encoder(pictures, self.config, weights, device),
-            progress=progress,
-        )
+        return frozen_encoder(self._store.frames, self.config, weights, device)
 
 
 _RANDOM = WeightsFile(name=RANDOM_WEIGHTS, path=None, sha256=RANDOM_WEIGHTS, licence="")

@@ -6,6 +6,7 @@ CLIP of the cache's text embeddings all the same, to the weights and the activat
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,12 @@ from cache.store import FeatureStore, StreamReader
 from train.clip_weights import clip_shape, find_clip_weights, load_clip, tokenize
 from train.config import TrainConfig
 from train.data import BatchSource, ClipSet
-from train.encoders.adapted_clip import VideoEncoder
 from train.frames import normalise
+from train.image_tokens import STREAM, frozen_encoder, token_fingerprint
 from train.methods.method import check_one_model, random_notices
 from train.models.pevl import PeVL, VisualFeatures
-from train.pose_data import PoseBatch, PoseSource, check_pose_instants, crops_of, video_instants
-from train.tokens import FrozenEncoder, TokenCache, ensure_tokens, missing_tokens, sources_of
-
-STREAM = "image_tokens"
+from train.pose_data import PoseBatch, PoseSource, check_pose_instants
+from train.tokens import TokenCache, ensure_tokens, sources_of
 
 
 class PeVLMethod:
@@ -206,51 +205,11 @@ class PeVLMethod:
         pevl = self.config.pevl
         if pevl.adapters or not pevl.cache_tokens or self._frames is None:
             return None
-        view = {"image_size": self._shape.image_size, "crops": pevl.crops, "mean": pevl.mean, "std": pevl.std}
-        view["video_temporal"] = pevl.video_temporal
-        return TokenCache(
-            root=root,
-            fingerprint=Fingerprint(
-                stream=STREAM,
-                dtype="float16",
-                model=self._clip.model,
-                preprocessing=view | {"frames_sha256": self._frames.fingerprint.sha256},
-                sampling={"num_frames": self.config.num_frames, "pose_frames": pevl.pose_frames},
-            ),
-        )
+        mark = token_fingerprint(self.config, self._shape, self._clip, self._frames.fingerprint.sha256)
+        return TokenCache(root=root, fingerprint=mark)
 
     def _all_tokens(self, cache: TokenCache, ids: list[str], device: torch.device, progress: bool) -> StreamReader:
         frames = self._frames
         assert frames is not None
-        sources = sources_of(ids, frames, frames)
-        reader = cache.reader()
-        if reader is not None and not missing_tokens(reader, sources):
-            return reader
-        return ensure_tokens(cache, frames, sources, lambda: self._frozen_encoder(frames, device), progress=progress)
-
-    def _frozen_encoder(self, frames: StreamReader, device: torch.device) -> FrozenEncoder:
-        """The test views of a clip to the tokens of the frozen image tower."""
-        config, pevl = self.config, self.config.pevl
-        tower = load_clip(self._shape, self._weights, seed=pevl.seed).image.to(device).eval()
-        encoder = VideoEncoder(
-            self._shape,
-            num_frames=config.num_frames,
-            adapters=False,
-            temporal=pevl.video_temporal,
-            ratio=1,
-            mlp_scale=0,
-            drop_path=0,
-        )
-
-        def encode(views: Tensor) -> Tensor:
-            pixels = normalise(
-                views.unflatten(1, (-1, config.num_frames)).flatten(0, 1).to(device), pevl.mean, pevl.std
-            )
-            return encoder(tower, pixels).unflatten(0, (len(views), -1)).flatten(1, 2)
-
-        return FrozenEncoder(
-            views=lambda clip_id: crops_of(frames, clip_id, config, self._shape.image_size).flatten(0, 1),
-            instants=lambda num_cached: np.tile(video_instants(num_cached, config), pevl.crops),
-            encode=encode,
-            dtype=np.float16,
-        )
+        build = partial(frozen_encoder, frames, self.config, self._shape, self._weights, device)
+        return ensure_tokens(cache, sources_of(ids, frames, frames), build, progress=progress)

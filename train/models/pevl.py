@@ -25,12 +25,11 @@ from torch import Tensor, nn
 from train.contrast import frame_word_similarity, negative_weights, pair_similarity, semantic_guided_loss
 from train.encoders.adapted_clip import PoseEncoder, TextEncoder, VideoEncoder
 from train.encoders.clip_tower import ClipShape, ClipTowers
-from train.models.pevl_config import PeVLConfig
-from train.refinement import CrossModalRefinement, joint_weights, nt_xent, pose_frame_of, pose_mask
+from train.models.pevl_config import LARGEST_TAU, SMALLEST_TAU, PeVLConfig
+from train.refinement import CrossModalRefinement, nt_xent, pose_frame_of, pose_mask
 
 Part = TypeVar("Part")
 _TEXTS_AT_ONCE = 64
-_SMALLEST_TAU = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +58,10 @@ class TextEmbeddings:
 class Temperature(nn.Module):
     """A learnable temperature, kept as its logarithm and between two bounds."""
 
-    def __init__(self, start: float, *, largest: float) -> None:
+    def __init__(self, start: float) -> None:
         super().__init__()
         self.log = nn.Parameter(torch.tensor(math.log(start)))
-        self.bounds = math.log(_SMALLEST_TAU), math.log(largest)
+        self.bounds = math.log(SMALLEST_TAU), math.log(LARGEST_TAU)
 
     def forward(self) -> Tensor:
         """The temperature; put back between its bounds first, so that it never sits where it has no gradient."""
@@ -104,7 +103,7 @@ class PeVL(nn.Module):
         self.text_tower = towers.text if config.is_contrastive else None
         self._add_encoders(num_joints)
         self._add_projections(len(prompts))
-        self.tau = Temperature(config.tau, largest=1.0)
+        self.tau = Temperature(config.tau)
         self.prompts: Tensor
         self.word_mask: Tensor
         self.text_similarity: Tensor
@@ -142,7 +141,7 @@ class PeVL(nn.Module):
                 v2p_radius=config.v2p_radius,
                 patch_size=shape.patch_size,
             )
-            self.tau_r = Temperature(config.tau_r, largest=1.0)
+            self.tau_r = Temperature(config.tau_r)
 
     def _add_projections(self, num_classes: int) -> None:
         config, dim = self.config, self.shape.embed_dim
@@ -280,7 +279,6 @@ class PeVL(nn.Module):
 
     def _mask(self, weights: Tensor, joints: Tensor) -> Tensor:
         """M: where the joints that matter are. weights: (n, L, J), joints: (n, L, J, 3) -> (n, L, P)."""
-        weights = joint_weights(weights, joints)
         return pose_mask(
             weights.detach() if self.config.mask_detach else weights,
             joints,

@@ -12,6 +12,8 @@ Encoder = Literal["video", "pose", "text"]
 Similarity = Literal["vs", "ps", "fw"]
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
+SMALLEST_TAU, LARGEST_TAU = 0.01, 1.0
+"""Learnable temperatures stay between these."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,8 +133,10 @@ class PeVLConfig:
 
     def _check_temperatures(self) -> None:
         for name in ("tau", "tau_r"):
-            if not 0.01 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} = {getattr(self, name)}: it must lie between 0.01 and 1")
+            if not SMALLEST_TAU <= getattr(self, name) <= LARGEST_TAU:
+                raise ValueError(
+                    f"{name} = {getattr(self, name)}: it must lie between {SMALLEST_TAU} and {LARGEST_TAU:g}"
+                )
 
     def _check_view(self) -> None:
         for name in ("crop_area", "crop_aspect"):

@@ -6,6 +6,7 @@ is left by a kill, and removing it would let two processes lock two files of one
 
 import contextlib
 import errno
+import functools
 import logging
 import sys
 from collections.abc import Iterator
@@ -14,14 +15,16 @@ from typing import BinaryIO
 
 logger = logging.getLogger(__name__)
 
-_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
+LOCK_NAME = "lock"
+"""In a folder: held by those who change what is in it."""
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 @contextlib.contextmanager
 def locked(path: Path, *, wait: bool) -> Iterator[None]:
     """Holds the lock on `path`, which is created if need be.
 
-    A file system that has no locks is used without, after a warning.
+    A file system that has no locks is used without, after one warning per file.
 
     Raises:
         BlockingIOError: another process holds it, and `wait` is False.
@@ -33,8 +36,13 @@ def locked(path: Path, *, wait: bool) -> Iterator[None]:
         except OSError as error:
             if error.errno not in _NO_LOCKS:
                 raise
-            logger.warning("%s cannot be locked (%s): run one process at a time here", path, error.strerror)
+            _warn(path, error.strerror)
         yield
+
+
+@functools.cache
+def _warn(path: Path, reason: str) -> None:
+    logger.warning("%s cannot be locked (%s): run one process at a time here", path, reason)
 
 
 def _lock(file: BinaryIO, *, wait: bool) -> None:
