@@ -16,7 +16,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from cache.errors import CorruptShard
+from cache import atomic
+from cache.errors import CorruptShard, StorageError
 
 Array = npt.NDArray[Any]
 _ALIGNMENT = 4096
@@ -57,12 +58,13 @@ def read(path: Path) -> tuple[dict[str, Array], dict[str, int | str]]:
 
     Raises:
         CorruptShard: not HDF5, truncated, or holding anything that `build` does not write.
+        StorageError: the disk fails.
     """
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        with atomic.storage_errors(path, "read"), h5py.File(path, "r", locking=False) as file:
             layout = {name: _audit_dataset(path, file, name) for name in file}
             attributes = _audit_attributes(path, file)
-    except FileNotFoundError:
+    except (FileNotFoundError, StorageError):
         raise
     except (OSError, RuntimeError, ValueError, KeyError) as error:
         raise CorruptShard(f"{path} cannot be read as HDF5: {error}; {_ADVICE}") from error
@@ -128,7 +130,7 @@ def _audit_attributes(path: Path, file: h5py.File) -> dict[str, int | str]:
 
 
 def _map(path: Path, layout: Mapping[str, tuple[np.dtype[Any], tuple[int, ...], int | None]]) -> dict[str, Array]:
-    with path.open("rb") as file:
+    with atomic.storage_errors(path, "read"), path.open("rb") as file:
         memory = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     arrays: dict[str, Array] = {}
     for name, (dtype, shape, offset) in layout.items():

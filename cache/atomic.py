@@ -12,14 +12,23 @@ import os
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cache.errors import CorruptShard, StorageError
 
-_STORAGE_ERRNOS = {errno.ENOSPC, errno.EIO, errno.EFBIG, errno.EDQUOT, errno.ESTALE, errno.EROFS}
+_STORAGE_ADVICE = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
+    errno.EIO: "look after the disk",
+    errno.ESTALE: "look after the disk",
+    errno.EROFS: "make the disk writable",
+}
 _TEMPORARY_NAME = re.compile(r"\..+~(?P<host>[^~]+)~(?P<pid>\d+)-\d+~\.tmp")
+_SECONDS_OF_A_DAY = 86400.0
 _CHECKSUM_KEY = "body_sha256"
 
 
@@ -34,7 +43,7 @@ def write_bytes(path: Path, data: bytes | memoryview, *, check: Callable[[Path],
     Raises:
         StorageError: the disk is full or failing, or a file-size limit was hit; the old file is untouched.
     """
-    with _storage_errors(path):
+    with storage_errors(path):
         temporary = _write_temporary(path, data)
         try:
             if check is not None:
@@ -43,7 +52,7 @@ def write_bytes(path: Path, data: bytes | memoryview, *, check: Callable[[Path],
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def create_bytes(path: Path, data: bytes) -> bool:
@@ -52,7 +61,7 @@ def create_bytes(path: Path, data: bytes) -> bool:
     Returns:
         True if this call created the file, False if it was there before (the caller compares the content).
     """
-    with _storage_errors(path):
+    with storage_errors(path):
         temporary = _write_temporary(path, data)
         try:
             os.link(temporary, path)
@@ -60,8 +69,26 @@ def create_bytes(path: Path, data: bytes) -> bool:
             return False
         finally:
             temporary.unlink()
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     return True
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path, doing: Literal["write", "read"] = "write") -> Iterator[None]:
+    """Translates what a disk can refuse while `path` is written or read.
+
+    Raises:
+        StorageError: the disk is full or failing, or a limit was hit; says which path and what to do.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _STORAGE_ADVICE:
+            raise StorageError(
+                f"cannot {doing} {path}: {error.strerror}. What was committed before is safe; "
+                f"{_STORAGE_ADVICE[error.errno]} and run the same command again"
+            ) from error
+        raise
 
 
 def encode_json(body: Mapping[str, Any]) -> bytes:
@@ -83,9 +110,12 @@ def read_json(path: Path, *, advice: str = "delete it and run the command that m
 
     Raises:
         CorruptShard: not JSON, or the body does not match its sha256.
+        StorageError: the disk fails.
     """
     try:
-        body = json.loads(path.read_bytes())
+        with storage_errors(path, "read"):
+            content = path.read_bytes()
+        body = json.loads(content)
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise CorruptShard(f"{path} is not valid JSON ({error}): {advice}") from error
     stored = body.pop(_CHECKSUM_KEY, None) if isinstance(body, dict) else None
@@ -95,24 +125,33 @@ def read_json(path: Path, *, advice: str = "delete it and run the command that m
 
 
 def sha256_file(path: Path) -> str:
-    """Hex sha256 of a file's bytes."""
-    with path.open("rb") as file:
+    """Hex sha256 of a file's bytes; StorageError if the disk fails."""
+    with storage_errors(path, "read"), path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sweep(folder: Path) -> int:
-    """Removes temporaries that dead processes of this host left in `folder`; returns how many."""
+    """Removes temporaries that dead processes of this host, or any a day ago, left in `folder`; returns how many."""
     removed = 0
     for path in folder.glob(".*.tmp"):
         match = _TEMPORARY_NAME.fullmatch(path.name)
-        if match and match["host"] == _host() and not _is_alive(int(match["pid"])):
+        if match and _is_abandoned(path, match["host"], int(match["pid"])):
             path.unlink(missing_ok=True)
             removed += 1
     return removed
 
 
+def _is_abandoned(path: Path, host: str, pid: int) -> bool:
+    if host == _host():
+        return not _is_alive(pid)
+    try:
+        return time.time() - path.stat().st_mtime > _SECONDS_OF_A_DAY
+    except FileNotFoundError:
+        return False
+
+
 def _write_temporary(path: Path, data: bytes | memoryview) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     temporary = path.with_name(f".{path.name}~{_host()}~{os.getpid()}-{threading.get_ident()}~.tmp")
     try:
         with temporary.open("wb", buffering=0) as file:
@@ -127,7 +166,17 @@ def _write_temporary(path: Path, data: bytes | memoryview) -> Path:
     return temporary
 
 
-def _sync_folder(folder: Path) -> None:
+def _make_folder(folder: Path) -> None:
+    """Also durably: a power cut may otherwise take a new folder with all that was synced in it."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        with contextlib.suppress(PermissionError):  # some folders may be written to and not listed
+            sync_folder(folder.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames and removals in a folder durable."""
     if os.name == "nt":  # Windows can't open folders; its rename is durable enough for reading and training.
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -137,26 +186,18 @@ def _sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-@contextlib.contextmanager
-def _storage_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno in _STORAGE_ERRNOS:
-            raise StorageError(
-                f"cannot write {path}: {error.strerror}. What was committed before is safe; make room and run the "
-                "same command again"
-            ) from error
-        raise
-
-
 def _canonical_sha256(body: Mapping[str, Any]) -> str:
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def _host() -> str:
-    return socket.gethostname().replace("~", "-").replace("/", "-")
+    """Machine and space of process numbers: containers often share the name of the one and not the other."""
+    name = socket.gethostname().replace("~", "-").replace("/", "-")
+    try:
+        return f"{name}.{Path('/proc/self/ns/pid').readlink().name.strip('pid:[]')}"
+    except OSError:  # not Linux
+        return name
 
 
 def _is_alive(pid: int) -> bool:

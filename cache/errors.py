@@ -10,19 +10,21 @@
     │   └── MissingClip             2   a clip that the cache does not hold
     │       └── FailedClip          2   a clip that the cache holds as a failure
     ├── StorageError               75   disk full, I/O error, file-size limit: try again
+    ├── TooManyFailures             3   extraction stopped because of its failures
+    ├── Stopped       75, 130 or 143   extraction stopped by a signal; the same command continues
     └── VideoError                  3   one video; carries a FailureCode, never stops a run
 
 `VideoError` is the only one that becomes data: extraction stores its code and message as the row of that clip.
 """
 
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any
 
 
 class DeconfoundError(Exception):
     """Base of all errors with a message made for the person at the keyboard."""
 
-    exit_code: ClassVar[int] = 2
+    exit_code: int = 2
 
 
 class ConfigError(DeconfoundError):
@@ -48,7 +50,7 @@ class FingerprintMismatch(CacheError):
 class CorruptShard(CacheError):
     """A file of the cache does not hold the bytes that were committed."""
 
-    exit_code: ClassVar[int] = 4
+    exit_code: int = 4
 
 
 class MissingClip(CacheError):
@@ -58,7 +60,36 @@ class MissingClip(CacheError):
 class StorageError(DeconfoundError):
     """The disk refused: full, failing, or over a limit. Nothing committed is lost; run again."""
 
-    exit_code: ClassVar[int] = 75
+    exit_code: int = 75
+
+
+class TooManyFailures(DeconfoundError):
+    """Too many clips failed; `drop` says that what is not committed is worth nothing."""
+
+    exit_code: int = 3
+
+    def __init__(self, message: str, *, drop: bool = False) -> None:
+        super().__init__(message)
+        self.drop = drop
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (type(self), str(self), {"drop": self.drop})
+
+
+class Stopped(DeconfoundError):
+    """A signal asked to stop; nothing committed is lost."""
+
+    def __init__(self, message: str, *, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuilt, (type(self), str(self), {"exit_code": self.exit_code})
+
+
+def _rebuilt(kind: type[DeconfoundError], message: str, options: dict[str, Any]) -> DeconfoundError:
+    """Errors go through pipes between processes; unpickling alone would forget keyword arguments."""
+    return kind(message, **options)
 
 
 class FailureCode(StrEnum):
@@ -89,7 +120,7 @@ class FailureCode(StrEnum):
 class VideoError(DeconfoundError):
     """One video could not be read; `code` says which cause of a closed list."""
 
-    exit_code: ClassVar[int] = 3
+    exit_code: int = 3
 
     def __init__(self, code: FailureCode, message: str) -> None:
         super().__init__(message)

@@ -84,7 +84,8 @@ def ensure(folder: Path, fingerprint: Fingerprint) -> None:
             listing = "\n  ".join(lines)
             raise FingerprintMismatch(
                 f"{folder} was made with other settings:\n  {listing}\n"
-                "Use the settings that the cache has, or extract into another cache folder"
+                "Use the settings that the cache has, extract into another cache folder, or make the stream again with "
+                "--overwrite"
             )
 
 

@@ -72,6 +72,8 @@ class Provenance:
 
     `source_sha256` digests the file's size and its first and last MiB: an identity that survives copying. The span in
     seconds is the manifest's (None: open), so that a clip whose span was edited is not taken for the old one.
+    `reduced_batch` is the number of inputs per forward pass where the model ran out of memory at the configured size
+    (0: it did not); such rows may differ from others in their last bits.
     """
 
     source_size: int
@@ -84,6 +86,7 @@ class Provenance:
     num_distinct_frames: int
     start_seconds: float | None = None
     end_seconds: float | None = None
+    reduced_batch: int = 0
 
 
 NO_PROVENANCE = Provenance(

@@ -11,7 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,12 @@ logger = logging.getLogger(__name__)
 
 _PROVENANCE_TEXTS = ("source_sha256", "decoder")
 _PROVENANCE_SPAN = ("start_seconds", "end_seconds")
+_PROVENANCE_RARE = ("reduced_batch",)  # absent where it is 0 in a whole shard
+_SIDECAR_SOURCE = ("source_size", "source_sha256", *_PROVENANCE_SPAN, *_PROVENANCE_RARE)
 _PROVENANCE_NUMBERS = tuple(
-    entry.name for entry in fields(Provenance) if entry.name not in (*_PROVENANCE_TEXTS, *_PROVENANCE_SPAN)
+    entry.name
+    for entry in fields(Provenance)
+    if entry.name not in (*_PROVENANCE_TEXTS, *_PROVENANCE_SPAN, *_PROVENANCE_RARE)
 )
 
 
@@ -57,7 +61,8 @@ class Shard:
 
     def provenance(self, index: int) -> Provenance:
         """Where the rows of clip `index` come from."""
-        numbers = {name: int(self.arrays[name][index]) for name in _PROVENANCE_NUMBERS}
+        rare = [name for name in _PROVENANCE_RARE if name in self.arrays]
+        numbers = {name: int(self.arrays[name][index]) for name in (*_PROVENANCE_NUMBERS, *rare)}
         texts = {name: array_file.unpack_texts(name, self.arrays)[index] for name in _PROVENANCE_TEXTS}
         span = {name: float(self.arrays[name][index]) for name in _PROVENANCE_SPAN}
         open_ended = {name: None if math.isnan(seconds) else seconds for name, seconds in span.items()}
@@ -100,7 +105,7 @@ def write_shard(
         clips=_sidecar_clips(stream, ordered, arrays),
     )
     atomic.write_bytes(folder / sidecar.file, image, check=lambda path: _check_written(path, sidecar))
-    atomic.write_json(sidecar_path(folder, number), asdict(sidecar))
+    atomic.write_json(sidecar_path(folder, number), sidecar.to_json())
     return sidecar
 
 
@@ -185,8 +190,10 @@ def _flatten(stream: str, clips: Sequence[ClipRows]) -> dict[str, Array]:
         "frame_index": _stack([rows.frame_index for rows in good], "int64", ()),
     }
     provenances = [rows.provenance or NO_PROVENANCE for rows in clips]
-    for name in _PROVENANCE_NUMBERS:
-        arrays[name] = np.array([getattr(entry, name) for entry in provenances], np.int64)
+    for name in (*_PROVENANCE_NUMBERS, *_PROVENANCE_RARE):
+        numbers = np.array([getattr(entry, name) for entry in provenances], np.int64)
+        if name not in _PROVENANCE_RARE or numbers.any():
+            arrays[name] = numbers
     for name in _PROVENANCE_SPAN:
         seconds = [getattr(entry, name) for entry in provenances]
         arrays[name] = np.array([math.nan if value is None else value for value in seconds], np.float64)
@@ -223,7 +230,7 @@ def _sidecar_clips(stream: str, clips: Sequence[ClipRows], arrays: Mapping[str, 
 
 
 def _source_of(provenance: Provenance) -> dict[str, Any]:
-    return {name: getattr(provenance, name) for name in ("source_size", "source_sha256", *_PROVENANCE_SPAN)}
+    return {name: getattr(provenance, name) for name in _SIDECAR_SOURCE}
 
 
 def _check_written(path: Path, sidecar: Sidecar) -> None:

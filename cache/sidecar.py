@@ -6,7 +6,7 @@ switches from one file to another in one step.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,10 @@ _SIDECAR_NAME = re.compile(r"shard-(\d{5,})\.json")
 
 @dataclass(frozen=True, kw_only=True)
 class SidecarClip:
-    """One clip of a shard: its id, number of rows, crc32 of their bytes, its failure if it has none, and its source."""
+    """One clip of a shard: its id, number of rows, crc32 of their bytes, its failure if it has none, and its source.
+
+    `reduced_batch`: see Provenance. It is written only where it is not 0, so that all other sidecars stay as they were.
+    """
 
     id: str
     num_rows: int
@@ -31,6 +34,7 @@ class SidecarClip:
     source_sha256: str = ""
     start_seconds: float | None = None
     end_seconds: float | None = None
+    reduced_batch: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +49,10 @@ class Sidecar:
     fingerprint_sha256: str
     clips: tuple[SidecarClip, ...]
     schema_version: int = SCHEMA_VERSION
+
+    def to_json(self) -> dict[str, Any]:
+        """The file's content."""
+        return asdict(self) | {"clips": [_clip_to_json(clip) for clip in self.clips]}
 
 
 def sidecar_path(folder: Path, number: int) -> Path:
@@ -88,6 +96,13 @@ def _sidecar_from_json(path: Path, body: Mapping[str, Any]) -> Sidecar:
         return Sidecar(**{**body, "clips": clips})
     except (KeyError, TypeError, ValueError) as error:
         raise CorruptShard(f"{path} is not a sidecar of this version: {error}") from error
+
+
+def _clip_to_json(clip: SidecarClip) -> dict[str, Any]:
+    body = asdict(clip)
+    if not clip.reduced_batch:
+        del body["reduced_batch"]
+    return body
 
 
 def _failure_from_json(body: Mapping[str, str] | None) -> Failure | None:

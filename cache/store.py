@@ -108,6 +108,11 @@ class StreamReader:
         sidecar, index = self._place(clip_id)
         return sidecar.clips[index].num_rows
 
+    def source_sha256(self, clip_id: str) -> str:
+        """Identity of the file that the clip's rows come from; empty if it is not known."""
+        sidecar, index = self._place(clip_id)
+        return sidecar.clips[index].source_sha256
+
     def provenance(self, clip_id: str) -> Provenance:
         """Where the clip's rows come from."""
         sidecar, index = self._place(clip_id)
@@ -139,9 +144,7 @@ class StreamReader:
     def _read_shard(self, sidecar: Sidecar) -> Shard:
         if not (self.folder / sidecar.file).exists():
             current = read_sidecar(self.folder, sidecar.number)
-            if current is not None and _same_rows(
-                current, sidecar
-            ):  # made again (a retry) since this reader was opened
+            if current is not None and _same_rows(current, sidecar):  # made again (a retry) since this was opened
                 return read_shard(self.folder, current)
         return read_shard(self.folder, sidecar)
 
@@ -264,7 +267,8 @@ def stream_settings(cache: Path) -> dict[str, Any]:
 
 
 def _same_rows(first: Sidecar, second: Sidecar) -> bool:
-    return [(clip.id, clip.num_rows) for clip in first.clips] == [(clip.id, clip.num_rows) for clip in second.clips]
+    rows = [[(clip.id, clip.num_rows) for clip in sidecar.clips] for sidecar in (first, second)]
+    return rows[0] == rows[1] and first.fingerprint_sha256 == second.fingerprint_sha256
 
 
 def stream_folders(cache: Path) -> dict[str, Path]:

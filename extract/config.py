@@ -4,13 +4,16 @@ A reader may ask why person boxes have no default: the two honest answers (the w
 give different joints, and a silent choice would end up in a paper. Asking for joints without choosing is refused.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from cache.errors import ConfigError
+from extract.video.sampling import Sampling
 
 Stream = Literal["frames", "visual_prompts", "joints", "text"]
 BoxSource = Literal["whole_frame", "file"]
+SamplingPolicy = Literal["uniform", "fps", "every_nth"]
 
 
 def _require_at_least(minimum: float, **values: float) -> None:
@@ -97,6 +100,8 @@ class DecodingConfig:
     """Longest silence of a decoder: one that reads no packet, frame or clip for so long is killed."""
     max_pixels: int = 33_177_600
     """Largest frame, height x width; the default is 8K."""
+    max_clip_bytes: int = 4 << 30
+    """Most bytes that one clip may hold at once: its JPEGs and resized images, and whole frames for `joints`."""
     min_decodable: float = 0.9
     """Smallest decodable share of a video that ends early; below it the video counts as truncated."""
     recycle_after: int = 500
@@ -104,6 +109,7 @@ class DecodingConfig:
 
     def __post_init__(self) -> None:
         _require_at_least(1, max_pixels=self.max_pixels, recycle_after=self.recycle_after)
+        _require_at_least(1, max_clip_bytes=self.max_clip_bytes)
         if not self.timeout_seconds > 0:
             raise ValueError(f"timeout_seconds = {self.timeout_seconds}: it must be positive")
         if not 0 <= self.min_decodable <= 1:
@@ -116,8 +122,14 @@ class ExtractConfig:
 
     streams: tuple[Stream, ...] = ("frames", "visual_prompts", "text")
     """Products to make; `joints` also needs pose.boxes."""
+    sampling: SamplingPolicy = "uniform"
+    """Which instants of a clip are kept: `uniform` takes num_frames, `fps` and `every_nth` the key of their name."""
     num_frames: int = 64
-    """F: instants per clip, the centres of F equal segments."""
+    """F of `uniform`: the centres of F equal segments of the clip. Without effect otherwise."""
+    fps: float = 0.0
+    """Of `fps`: rows per second of the clip. 0: not given."""
+    every_nth: int = 0
+    """Of `every_nth`: displayed frames from one row to the next, the clip's first frame included. 0: not given."""
     shard_size: int = 64
     """Clips per shard: the unit of restart."""
     image_encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
@@ -131,6 +143,7 @@ class ExtractConfig:
 
     def __post_init__(self) -> None:
         _require_at_least(1, num_frames=self.num_frames, shard_size=self.shard_size)
+        self._check_sampling()
         known = get_args(Stream)
         unknown = [stream for stream in self.streams if stream not in known]
         if unknown or not self.streams:
@@ -142,3 +155,25 @@ class ExtractConfig:
                 "the stream `joints` needs person boxes and there is no default: set extract.pose.boxes to "
                 f"{' or '.join(repr(choice) for choice in get_args(BoxSource))}"
             )
+
+    def _check_sampling(self) -> None:
+        if self.sampling not in get_args(SamplingPolicy):
+            raise ValueError(f"sampling = {self.sampling!r}: choose one of {', '.join(get_args(SamplingPolicy))}")
+        for name, value in (("fps", self.fps), ("every_nth", self.every_nth)):
+            if value < 0 or not math.isfinite(value):
+                raise ValueError(f"{name} = {value}: it must be a positive number, or 0 for not given")
+            if self.sampling == name and not value:
+                raise ValueError(f"sampling = {name!r} needs {name}, a positive number")
+            if self.sampling != name and value:
+                raise ValueError(
+                    f"{name} = {value}, but sampling = {self.sampling!r}: set sampling = {name!r}, or {name} = 0"
+                )
+
+    @property
+    def instants(self) -> Sampling:
+        """Which instants of a clip are kept."""
+        if self.sampling == "fps":
+            return Sampling(fps=float(self.fps))
+        if self.sampling == "every_nth":
+            return Sampling(every_nth=self.every_nth)
+        return Sampling(num_frames=self.num_frames)

@@ -1,11 +1,12 @@
 """What a decode process does: one video in, its clips out, ready for the models. It never sees a model.
 
 Everything that can run once per frame on a processor core runs here (decoding, JPEG, resizing), so that it scales with
-the number of processes. Pixels leave through shared buffers; two of them per process, so that the next clip is decoded
+the number of processes. Decoded frames are used as they come and let go: only joints need whole ones, and those are
+limited. Pixels leave through shared buffers; two of them per process, so that the next clip is decoded
 while the parent still computes on the last one.
 """
 
-import io
+import os
 import signal
 import time
 from collections import deque
@@ -13,25 +14,25 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from cache.encoder_spec import ImageEncoderSpec
 from cache.errors import FailureCode, VideoError
 from cache.rows import NO_PROVENANCE, Failure, Provenance
 from extract.buffers import Buffer, bytes_needed
+from extract.clip_pixels import ClipPixels
 from extract.config import DecodingConfig, FramesConfig
-from extract.video.decode import DecodedClip, decode_clips, instants_of_span
-from extract.video.probe import check_file, probe, source_identity
+from extract.video.decode import DecodedTimes, decode_pieces, instants_of_span
+from extract.video.pieces import Images, Piece
+from extract.video.probe import VideoInfo, check_file, probe, source_identity
+from extract.video.sampling import Sampling, Seconds
+from extract.video_root import check_inside
 
 NUM_SLOTS = 2
+_NICENESS = 10
 _SECONDS_BETWEEN_SIGNS = 0.2
-_CHROMA_420 = 2
-
-Images = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,13 +51,15 @@ class VideoJob:
     path: Path
     spans: tuple[ClipSpan, ...]
     streams: frozenset[str]
+    root: Path | None = None
+    """The folder that the video must be in, wherever links lead; None: anywhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PrepareSettings:
     """What every job has in common."""
 
-    num_frames: int
+    sampling: Sampling
     decoding: DecodingConfig
     frames: FramesConfig
     encoder: ImageEncoderSpec | None
@@ -97,25 +100,37 @@ def prepare_video(job: VideoJob, settings: PrepareSettings, alive: Callable[[], 
     limits = settings.decoding
     size, sha256 = 0, ""
     try:
+        if job.root is not None:
+            check_inside(job.path, job.root)
         check_file(job.path)
         size, sha256 = source_identity(job.path)
         info = probe(job.path, max_pixels=limits.max_pixels, min_decodable=limits.min_decodable, alive=alive)
     except VideoError as error:
         yield from (failed(span, _failure(error), size, sha256) for span in job.spans)
         return
-    spans, requests = [], []
+    spans: list[ClipSpan] = []
+    requests: list[Seconds] = []
+    collections: dict[int, ClipPixels] = {}
     for span in job.spans:
         try:
-            requests.append(instants_of_span(info, span.start_seconds, span.end_seconds, settings.num_frames))
-            spans.append(span)
+            instants = instants_of_span(info, span.start_seconds, span.end_seconds, settings.sampling)
+            collections[len(spans)] = _collection(info, instants, job.streams, settings)
         except VideoError as error:
             yield failed(span, _failure(error), size, sha256)
-    for position, clip in decode_clips(job.path, info, requests, min_decodable=limits.min_decodable, alive=alive):
-        span = spans[position]
-        if isinstance(clip, VideoError):
-            yield failed(span, _failure(clip), size, sha256)
+            continue
+        spans.append(span)
+        requests.append(instants)
+    for position, event in decode_pieces(job.path, info, requests, min_decodable=limits.min_decodable, alive=alive):
+        if isinstance(event, Piece):
+            collections[position].add(event)
+            continue
+        span, collected = spans[position], collections.pop(position)
+        if isinstance(event, VideoError):
+            yield failed(span, _failure(event), size, sha256)
+        elif collected.error is not None:
+            yield failed(span, _failure(collected.error), size, sha256)
         else:
-            yield _prepare_clip(span, clip, _provenance(span, clip, size, sha256), job.streams, settings)
+            yield _prepared(span, event, collected, _provenance(span, event, size, sha256))
 
 
 def failed(span: ClipSpan, failure: Failure, source_size: int = 0, source_sha256: str = "") -> Prepared:
@@ -130,21 +145,10 @@ def failed(span: ClipSpan, failure: Failure, source_size: int = 0, source_sha256
     return Prepared(clip_id=span.clip_id, failure=failure, provenance=provenance)
 
 
-def encode_jpeg(image: Images, config: FramesConfig) -> bytes:
-    """A JPEG of an (H, W, 3) image, its short side reduced to `config.short_side`."""
-    picture = Image.fromarray(image)
-    scale = config.short_side / min(picture.size)
-    if scale < 1:
-        width, height = (max(1, round(side * scale)) for side in picture.size)
-        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=config.quality, subsampling=_CHROMA_420)
-    return file.getvalue()
-
-
 def run(connection: Connection, settings: PrepareSettings, prepare: Prepare) -> None:
     """The process: takes jobs from the connection until it is told to stop or the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    _step_back()
     if settings.encoder is not None:
         _load_preprocessing()
     mailbox = _Mailbox(connection)
@@ -219,52 +223,54 @@ class _Mailbox:
             self._buffers[slot] = Buffer.open(path)
 
 
-def _prepare_clip(
-    span: ClipSpan,
-    clip: DecodedClip,
-    provenance: Provenance,
-    streams: frozenset[str],
-    settings: PrepareSettings,
-) -> Prepared:
-    pixels: dict[str, Images] = {}
-    if "joints" in streams:
-        pixels["images"] = clip.images
+def _collection(info: VideoInfo, instants: Seconds, streams: frozenset[str], settings: PrepareSettings) -> ClipPixels:
     if "visual_prompts" in streams:
         assert settings.encoder is not None
-        pixels["inputs"] = _encoder_inputs(clip.images, settings.encoder)
-    jpegs = (encode_jpeg(image, settings.frames) for image in clip.images) if "frames" in streams else ()
+    return ClipPixels(
+        info,
+        instants,
+        joints="joints" in streams,
+        frames=settings.frames if "frames" in streams else None,
+        encoder=settings.encoder if "visual_prompts" in streams else None,
+        max_bytes=settings.decoding.max_clip_bytes,
+    )
+
+
+def _prepared(span: ClipSpan, times: DecodedTimes, collected: ClipPixels, provenance: Provenance) -> Prepared:
     return Prepared(
         clip_id=span.clip_id,
         provenance=provenance,
-        pts_seconds=clip.pts_seconds,
-        frame_index=clip.frame_index,
-        image_of_instant=clip.image_of_instant,
-        jpegs=tuple(jpegs),
-        pixels=pixels,
+        pts_seconds=times.pts_seconds,
+        frame_index=times.frame_index,
+        image_of_instant=times.image_of_instant,
+        jpegs=tuple(collected.jpegs),
+        pixels=collected.pixels,
     )
+
+
+def _step_back() -> None:
+    """Lets the models go first: on a CPU their threads wait for each other, and one that is kept waiting stops all.
+
+    Clips are decoded ahead, so that decoding fills what the models leave.
+    """
+    if hasattr(os, "nice"):
+        os.nice(_NICENESS)
 
 
 def _load_preprocessing() -> None:
     """Imports now what takes seconds to import, so that no video's clock runs meanwhile."""
     import torch
 
-    import extract.image_encoder  # noqa: F401
+    import extract.resizing  # noqa: F401
 
     torch.set_num_threads(1)
-
-
-def _encoder_inputs(images: Images, spec: ImageEncoderSpec) -> Images:
-    from extract.resizing import preprocess
-
-    inputs: Any = preprocess(images, spec)
-    return inputs.numpy()
 
 
 def _failure(error: VideoError) -> Failure:
     return Failure(code=error.code, message=error.message)
 
 
-def _provenance(span: ClipSpan, clip: DecodedClip, size: int, sha256: str) -> Provenance:
+def _provenance(span: ClipSpan, clip: DecodedTimes, size: int, sha256: str) -> Provenance:
     return Provenance(
         source_size=size,
         source_sha256=sha256,

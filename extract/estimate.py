@@ -2,26 +2,32 @@
 
 Nothing is written or loaded. Time and size are estimates from a few probed videos and the stated assumptions: they
 tell an hour from a week. The dimension of the embedding is guessed from the model's name, because looking it up would
-import the model's library.
+import the model's library. Videos are probed in decode processes: a hostile file must not hang a dry run either.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-from cache.errors import VideoError
+from cache.errors import FailureCode, VideoError
 from cache.fingerprint import FILE_NAME, load
 from cache.manifest import Clip, Dataset
 from cache.plan import Plan
+from cache.rows import Failure
 from extract import streams
 from extract.config import ExtractConfig
+from extract.decode_process import ClipSpan, Prepared, PrepareSettings, VideoJob
 from extract.shard_choice import choose_shards
 from extract.shard_work import ShardTask, shard_tasks
+from extract.sources import Sources
 from extract.video.probe import VideoInfo, probe
+from extract.video_root import video_files
+from extract.workers import DecodePool
 
 NUM_PROBED = 20
+_PROBING_PROCESSES = 2
 DECODED_PIXELS_PER_SECOND = 300e6
 """Of one process, H.264 or MPEG-4; AV1 and 10-bit video are slower."""
 JPEG_BYTES_PER_PIXEL = 0.32
@@ -48,7 +54,7 @@ class ExtractionPlan:
     num_videos: int
     missing_videos: tuple[Path, ...]
     unreadable_videos: tuple[str, ...]
-    """Among the probed ones: path and reason."""
+    """Path and reason: the probed ones that are, and all that lie outside the video root."""
     num_shards: int
     shards_left: tuple[int, ...]
     streams: dict[str, StreamPlan]
@@ -69,6 +75,7 @@ def plan(
     workers: int = 1,
     shards: str | None = None,
     device: str = "cpu",
+    allow_outside: bool = False,
 ) -> ExtractionPlan:
     """What `extract` with the same arguments would find and do.
 
@@ -78,49 +85,111 @@ def plan(
     """
     shard_plan = Plan.preview(cache, (clip.id for clip in dataset.clips), config.shard_size)
     chosen = choose_shards(shard_plan.shards, shards)
-    tasks = shard_tasks(dataset, cache, shard_plan, chosen, config, streams.stored(cache, config.streams))
-    paths = sorted({dataset.video_path(clip) for clip in dataset.clips})
-    present = [path for path in paths if path.exists()]
-    missing = tuple(sorted(set(paths).difference(present)))
-    infos, unreadable = _probe_some(present, config)
+    sources = Sources(dataset, cache, allow_outside=allow_outside)
+    marks = streams.stored(cache, config.streams)
+    tasks = shard_tasks(dataset, cache, shard_plan, chosen, config, marks, sources=sources)
+    files = video_files(dataset, allow_outside=allow_outside)
+    infos, unreadable = _probe_some(files.present, config)
+    outside = [f"{path}: {FailureCode.OUTSIDE_ROOT}" for path in files.outside]
     planned = {clip_id for number in chosen for clip_id in shard_plan.shards[number]}
-    clips = [clip for clip in dataset.clips if clip.id in planned]
+    clips = {clip.id: clip for clip in dataset.clips if clip.id in planned}
+    rows = _rows_left(dataset, config, tasks, clips, infos)
     return ExtractionPlan(
         num_clips=len(clips),
-        num_videos=len(paths),
-        missing_videos=missing,
-        unreadable_videos=unreadable,
+        num_videos=len(files.present) + len(files.missing) + len(files.outside),
+        missing_videos=files.missing,
+        unreadable_videos=(*unreadable, *outside),
         num_shards=len(chosen),
         shards_left=tuple(task.number for task in tasks),
-        streams=_streams(cache, config, tasks, len(clips), infos),
-        hours=_hours(config, tasks, clips, infos, workers, device),
-        assumptions=_assumptions(len(infos), workers, device),
+        streams=_streams(cache, config, tasks, len(clips), rows, list(infos.values())),
+        hours=_hours(tasks, clips, rows, list(infos.values()), workers, device),
+        assumptions=_assumptions(config, len(infos), workers, device),
     )
 
 
-def _probe_some(paths: Sequence[Path], config: ExtractConfig) -> tuple[list[VideoInfo], tuple[str, ...]]:
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Probed(Prepared):
+    """What comes out of a decode process that probes."""
+
+    info: VideoInfo | None = None
+
+
+def probe_video(job: VideoJob, settings: PrepareSettings, alive: Callable[[], None]) -> Iterator[Prepared]:
+    """What a decode process does here in place of decoding: one result for the video."""
+    limits, (span,) = settings.decoding, job.spans
+    try:
+        info = probe(job.path, max_pixels=limits.max_pixels, min_decodable=limits.min_decodable, alive=alive)
+        yield _Probed(clip_id=span.clip_id, info=info)
+    except VideoError as error:
+        yield _Probed(clip_id=span.clip_id, failure=Failure(code=error.code, message=error.message))
+
+
+def _probe_some(paths: Sequence[Path], config: ExtractConfig) -> tuple[dict[Path, VideoInfo], tuple[str, ...]]:
     step = max(1, math.ceil(len(paths) / NUM_PROBED))
-    infos: list[VideoInfo] = []
-    unreadable: list[str] = []
-    for path in paths[::step]:
-        try:
-            infos.append(
-                probe(path, max_pixels=config.decoding.max_pixels, min_decodable=config.decoding.min_decodable)
-            )
-        except VideoError as error:
-            unreadable.append(f"{path}: {error.code}: {error.message}")
-    return infos, tuple(unreadable)
+    chosen = {str(number): path for number, path in enumerate(paths[::step])}
+    jobs = (
+        VideoJob(path=path, spans=(ClipSpan(clip_id=number),), streams=frozenset()) for number, path in chosen.items()
+    )
+    settings = PrepareSettings(sampling=config.instants, decoding=config.decoding, frames=config.frames, encoder=None)
+    infos: dict[Path, VideoInfo] = {}
+    unreadable: dict[Path, str] = {}
+    with DecodePool(jobs, settings, workers=_PROBING_PROCESSES, prepare=probe_video) as pool:
+        for delivery in pool:
+            result, path = delivery.clip, chosen[delivery.clip.clip_id]
+            if isinstance(result, _Probed) and result.info is not None:
+                infos[path] = result.info
+            elif result.failure is not None:
+                unreadable[path] = f"{path}: {result.failure.code}: {result.failure.message}"
+    return infos, tuple(unreadable[path] for path in sorted(unreadable))
+
+
+def _rows_left(
+    dataset: Dataset,
+    config: ExtractConfig,
+    tasks: Sequence[ShardTask],
+    clips: Mapping[str, Clip],
+    infos: Mapping[Path, VideoInfo],
+) -> dict[str, float]:
+    """Rows per stream that are missing; a clip of a video that was not probed is like those that were."""
+    seconds = fmean(info.duration_seconds for info in infos.values()) if infos else 0.0
+    rate = fmean(_frames_per_second(info) for info in infos.values()) if infos else 0.0
+    rows: dict[str, float] = {}
+    for task in tasks:
+        for stream, missing in task.missing.items():
+            for clip in (clips[clip_id] for clip_id in missing):
+                info = infos.get(dataset.video_path(clip))
+                expected = config.instants.expected_rows(
+                    _length(clip, seconds if info is None else info.duration_seconds),
+                    rate if info is None else _frames_per_second(info),
+                )
+                rows[stream] = rows.get(stream, 0.0) + expected
+    return rows
+
+
+def _length(clip: Clip, seconds: float) -> float:
+    """Of a clip whose video is so long, if that is known; 0: unknown."""
+    start, end = clip.start_seconds or 0.0, clip.end_seconds or seconds
+    return max(0.0, (min(end, seconds) if seconds else end) - start)
+
+
+def _frames_per_second(info: VideoInfo) -> float:
+    return info.num_frames / info.duration_seconds
 
 
 def _streams(
-    cache: Path, config: ExtractConfig, tasks: list[ShardTask], num_clips: int, infos: list[VideoInfo]
+    cache: Path,
+    config: ExtractConfig,
+    tasks: list[ShardTask],
+    num_clips: int,
+    rows: Mapping[str, float],
+    infos: list[VideoInfo],
 ) -> dict[str, StreamPlan]:
     plans: dict[str, StreamPlan] = {}
     for stream in config.streams:
         if stream == "text":
             continue
         left = sum(len(task.missing.get(stream, ())) for task in tasks)
-        size = left * config.num_frames * _bytes_per_frame(stream, cache, config, infos)
+        size = rows.get(stream, 0.0) * _bytes_per_frame(stream, cache, config, infos)
         plans[stream] = StreamPlan(num_done=num_clips - left, num_left=left, gigabytes_left=size / 1e9)
     return plans
 
@@ -146,9 +215,9 @@ def _stored_pixels(info: VideoInfo, short_side: int) -> float:
 
 
 def _hours(
-    config: ExtractConfig,
     tasks: list[ShardTask],
-    clips: list[Clip],
+    clips: Mapping[str, Clip],
+    rows: Mapping[str, float],
     infos: list[VideoInfo],
     workers: int,
     device: str,
@@ -157,17 +226,11 @@ def _hours(
     left = {clip_id for task in tasks for clip_id in task.clip_ids}
     if not infos or not left:
         return 0.0
-    videos = {clip.video for clip in clips if clip.id in left}
+    videos = {clips[clip_id].video for clip_id in left}
     pixels = fmean(info.num_frames * info.height * info.width for info in infos)
     decoding = len(videos) * pixels / DECODED_PIXELS_PER_SECOND / workers
-    rate = IMAGES_PER_SECOND[_kind(device)]
-    cost = {"visual_prompts": 1.0, "joints": 0.5}
-    images = sum(
-        weight * config.num_frames * len(task.missing.get(stream, ()))
-        for stream, weight in cost.items()
-        for task in tasks
-    )
-    return max(decoding, images / rate) / 3600
+    images = rows.get("visual_prompts", 0.0) + 0.5 * rows.get("joints", 0.0)
+    return max(decoding, images / IMAGES_PER_SECOND[_kind(device)]) / 3600
 
 
 def _kind(device: str) -> str:
@@ -175,7 +238,8 @@ def _kind(device: str) -> str:
     return "cuda" if device.partition(":")[0] == "cuda" else "cpu"
 
 
-def _assumptions(num_probed: int, workers: int, device: str) -> tuple[str, ...]:
+def _assumptions(config: ExtractConfig, num_probed: int, workers: int, device: str) -> tuple[str, ...]:
+    varying = config.instants.rows_per_clip is None
     return (
         f"{num_probed} videos probed for length and size; the others are like them",
         f"{workers} decode process(es) of {DECODED_PIXELS_PER_SECOND / 1e6:.0f} million pixels a second each",
@@ -183,4 +247,5 @@ def _assumptions(num_probed: int, workers: int, device: str) -> tuple[str, ...]:
         f"{IMAGES_PER_SECOND['cuda']:g} on a GPU, HRNet half the time of it; device {device!r} counts as "
         f"{_kind(device)}{', because nothing is loaded that could look for a GPU' if device == 'auto' else ''}",
         f"JPEGs take {JPEG_BYTES_PER_PIXEL} bytes a pixel; videos are read whole",
+        *([f"rows of a clip follow from its length, by sampling = {config.sampling!r}"] if varying else []),
     )

@@ -1,5 +1,6 @@
 """The frozen models that the work at hand needs, on one device; each is loaded once, when it is first asked for."""
 
+import sys
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -44,15 +45,17 @@ class FrozenModels:
         """The image encoder with its batch."""
         from extract.image_encoder import ImageEncoder
 
-        return VisualPrompts(ImageEncoder.load(self._config.image_encoder, self.device), self._config.num_frames)
+        encoder = ImageEncoder.load(self._config.image_encoder, self.device)
+        return VisualPrompts(encoder, self._config.instants.rows_per_clip)
 
     @cached_property
     def pose(self) -> "PoseEstimator":
         """HRNet."""
         from extract.pose.estimator import PoseEstimator
 
-        # A batch holds one clip: a larger one would be padding. F is part of the fingerprint, so the size is constant.
-        batch_size = min(self._config.pose.batch_size, self._config.num_frames)
+        # A batch holds one clip: a larger one would be padding. F is part of the fingerprint, so the size is constant;
+        # where clips differ in length, only the configured size is.
+        batch_size = min(self._config.pose.batch_size, self._config.instants.rows_per_clip or sys.maxsize)
         return PoseEstimator.load(replace(self._config.pose, batch_size=batch_size), self.device)
 
     def load(self, streams: frozenset[str]) -> None:

@@ -10,10 +10,10 @@ from collections.abc import Collection, Mapping
 
 from cache.errors import ConfigError
 
-_ENVIRONMENTS = (  # index, its first value, how many
-    ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_COUNT"),
-    ("SLURM_PROCID", None, "SLURM_NTASKS"),
-    ("RANK", None, "WORLD_SIZE"),
+_ENVIRONMENTS = (  # index, its first value and its step, how many
+    ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_STEP", "SLURM_ARRAY_TASK_COUNT"),
+    ("SLURM_PROCID", None, None, "SLURM_NTASKS"),
+    ("RANK", None, None, "WORLD_SIZE"),
 )
 
 
@@ -25,7 +25,7 @@ def choose_shards(
     Args:
         numbers: all shards of the plan.
         choice: None for all; `17` or `17-32`, inclusive; `2/8`, every eighth one from 2 on, counted from 0; `auto`,
-            the same with numbers from Slurm or torchrun.
+            what `inferred_choice` says.
         environment: where `auto` looks.
 
     Raises:
@@ -34,7 +34,7 @@ def choose_shards(
     if choice is None:
         return sorted(numbers)
     if choice == "auto":
-        choice = _from_environment(environment)
+        choice, _ = inferred_choice(environment)
     if part := re.fullmatch(r"(\d+)/(\d+)", choice):
         index, count = int(part[1]), int(part[2])
         if index >= count:
@@ -49,10 +49,23 @@ def choose_shards(
     raise ConfigError(f"--shards {choice!r}: give 17, 17-32 (inclusive), 2/8 (counted from 0) or auto")
 
 
-def _from_environment(environment: Mapping[str, str]) -> str:
-    for index, first, count in _ENVIRONMENTS:
-        if index in environment and count in environment:
-            start = int(environment.get(first, "0")) if first else 0
-            return f"{int(environment[index]) - start}/{environment[count]}"
-    names = ", ".join(index for index, _, _ in _ENVIRONMENTS)
-    raise ConfigError(f"--shards auto: none of {names} is set; give 2/8 (counted from 0) or 17-32")
+def inferred_choice(environment: Mapping[str, str] = os.environ) -> tuple[str, str]:
+    """What `auto` means here: `2/8`, and the variables of Slurm or torchrun that say so.
+
+    Raises:
+        ConfigError: there are none, or they belong to an irregular array.
+    """
+    for names in _ENVIRONMENTS:
+        index_name, first_name, step_name, count_name = names
+        if index_name in environment and count_name in environment:
+            first = int(environment.get(first_name, "0")) if first_name else 0
+            step = int(environment.get(step_name, "1")) if step_name else 1
+            index, rest = divmod(int(environment[index_name]) - first, step)
+            because = ", ".join(f"{name}={environment[name]}" for name in names if name and name in environment)
+            if rest or index >= int(environment[count_name]):
+                raise ConfigError(
+                    f"--shards auto: {because} is not a regular array, its tasks cannot be counted; give --shards 2/8"
+                )
+            return f"{index}/{environment[count_name]}", because
+    known = ", ".join(names[0] for names in _ENVIRONMENTS)
+    raise ConfigError(f"--shards auto: none of {known} is set; give 2/8 (counted from 0) or 17-32")

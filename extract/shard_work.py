@@ -1,27 +1,24 @@
-"""What a shard still lacks, the jobs that give it, and the commit once the last row has come.
+"""What a shard still lacks, and the jobs that give it.
 
 Streams of a shard are independent, and a manifest may hold only some of a shard's clips: what is missing is counted
-per stream and clip, and a shard that gains clips is made again from the rows it has and the new ones.
+per stream and clip.
 """
 
-import logging
-from collections import defaultdict
+import functools
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from cache.errors import ManifestError
+from cache.errors import ManifestError, VideoError
 from cache.fingerprint import Fingerprint
 from cache.manifest import Dataset
 from cache.plan import Plan
-from cache.rows import ClipRows
-from cache.shard import write_shard
-from extract.committed import clip_rows, committed_shard
+from cache.sidecar import read_sidecar
+from extract.committed import committed_shard
 from extract.config import ExtractConfig
 from extract.decode_process import ClipSpan, VideoJob
 from extract.sources import Sources
-
-logger = logging.getLogger(__name__)
+from extract.video_root import check_inside
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,15 +47,29 @@ def shard_tasks(
     marks: Mapping[str, Fingerprint],
     *,
     retry_failed: bool = False,
+    overwrite: bool = False,
+    sources: Sources | None = None,
 ) -> list[ShardTask]:
     """The shards in which a stream lacks clips of this dataset.
 
+    Args:
+        dataset: the clips.
+        cache: the cache folder.
+        plan: which clip is in which shard.
+        chosen: numbers of shards.
+        config: streams.
+        marks: fingerprints of the streams, where they are known.
+        retry_failed: failed clips are missing.
+        overwrite: clips with rows of another video or span are missing.
+        sources: what is asked about the videos, for a caller who wants it remembered.
+
     Raises:
         FingerprintMismatch: a shard was made with other settings than its stream's mark, or holds rows of another
-            video or span under the id of a clip.
+            video or span under the id of a clip (without `overwrite`).
     """
     ours = {clip.id for clip in dataset.clips}
-    sources = Sources(dataset)
+    sources = sources or Sources(dataset, cache)
+    is_done = functools.partial(sources.is_done, retry_failed=retry_failed, overwrite=overwrite)
     tasks = []
     for number in chosen:
         wanted = ours.intersection(plan.shards[number])
@@ -66,19 +77,30 @@ def shard_tasks(
         for stream in config.streams:
             if stream != "text":
                 sidecar = committed_shard(cache / stream, number, marks.get(stream))
-                held = [clip for clip in sidecar.clips if clip.id in wanted] if sidecar else []
-                done = {clip.id for clip in held if sources.is_done(clip, retry_failed=retry_failed)}
+                held = {clip.id: clip for clip in sidecar.clips if clip.id in wanted} if sidecar else {}
+                done = {clip_id for clip_id, clip in held.items() if is_done(clip)}
                 missing[stream] = frozenset(wanted - done)
+                for clip_id in wanted - done:
+                    sources.begin(clip_id, held.get(clip_id))
         missing = {stream: ids for stream, ids in missing.items() if ids}
         if missing:
             tasks.append(ShardTask(number=number, missing=missing))
-    sources.refuse_foreign_rows(cache)
+    sources.refuse_foreign_rows()
     return tasks
 
 
-def video_jobs(dataset: Dataset, tasks: list[ShardTask]) -> Iterator[VideoJob]:
+def learn_sources(sources: Sources, cache: Path, tasks: Iterable[ShardTask]) -> None:
+    """Tells `sources` what is known of the videos from the rows that these tasks have made so far."""
+    for task in tasks:
+        for stream, clip_ids in task.missing.items():
+            sidecar = read_sidecar(cache / stream, task.number)
+            sources.learn(clip for clip in (sidecar.clips if sidecar else ()) if clip.id in clip_ids)
+
+
+def video_jobs(dataset: Dataset, tasks: Iterable[ShardTask], *, allow_outside: bool = False) -> Iterator[VideoJob]:
     """One job per video, shard and set of missing streams; a shard's videos in the order of its ids."""
     clips = {clip.id: clip for clip in dataset.clips}
+    root = None if allow_outside else dataset.video_root
     for task in tasks:
         groups: dict[tuple[Path, frozenset[str]], list[ClipSpan]] = {}
         for clip_id in sorted(task.clip_ids):
@@ -87,44 +109,29 @@ def video_jobs(dataset: Dataset, tasks: list[ShardTask]) -> Iterator[VideoJob]:
             span = ClipSpan(clip_id=clip_id, start_seconds=clip.start_seconds, end_seconds=clip.end_seconds)
             groups.setdefault(key, []).append(span)
         for (path, wanted), spans in groups.items():
-            yield VideoJob(path=path, spans=tuple(spans), streams=wanted)
+            yield VideoJob(path=path, spans=tuple(spans), streams=wanted, root=root)
 
 
-def check_some_video_exists(dataset: Dataset, tasks: list[ShardTask]) -> None:
-    """A wrong root must not become a cache full of failures. Without a task there is nothing to look for.
+def check_some_video_exists(dataset: Dataset, tasks: list[ShardTask], *, allow_outside: bool = False) -> None:
+    """A wrong root, or a folder of links, must not become a cache full of failures. Without a task nothing is asked.
 
     Raises:
-        ManifestError: not a single video of the dataset is there.
+        ManifestError: not a single video of the dataset may be read.
     """
-    if tasks and not any(dataset.video_path(clip).exists() for clip in dataset.clips):
-        raise ManifestError(
-            f"not one of the videos exists; the first would be {dataset.video_path(dataset.clips[0])}. Say where they "
-            "are with `--videos FOLDER` or DECONFOUND_VIDEOS"
-        )
-
-
-@dataclass(eq=False)
-class Collector:
-    """Rows as they come, until a stream of a shard is whole; what a shard held before is kept."""
-
-    cache: Path
-    marks: Mapping[str, Fingerprint]
-    tasks: dict[int, ShardTask]
-    shard_of: dict[str, int]
-    rows: dict[int, dict[str, list[ClipRows]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
-
-    def add(self, stream: str, row: ClipRows) -> None:
-        """Keeps a row; commits the shard's stream once nothing of it is missing."""
-        number = self.shard_of[row.clip_id]
-        rows = self.rows[number][stream]
-        rows.append(row)
-        if len(rows) == len(self.tasks[number].missing[stream]):
-            self._commit(number, stream, self.rows[number].pop(stream))
-
-    def _commit(self, number: int, stream: str, rows: list[ClipRows]) -> None:
-        folder = self.cache / stream
-        new = {row.clip_id for row in rows}
-        sidecar = committed_shard(folder, number, self.marks[stream])
-        kept = [row for row in clip_rows(folder, sidecar) if row.clip_id not in new] if sidecar else []
-        write_shard(folder, number, stream, kept + rows, fingerprint=self.marks[stream])
-        logger.info("%s: shard %d committed, %d clips", stream, number, len(kept) + len(rows))
+    if not tasks:
+        return
+    refusal = ""
+    for path in dict.fromkeys(dataset.video_path(clip) for clip in dataset.clips):
+        try:
+            if not allow_outside:
+                check_inside(path, dataset.video_root)
+            if path.exists():
+                return
+        except VideoError as error:
+            refusal = refusal or f"{path} {error.message}"
+    if refusal:
+        raise ManifestError(f"not one of the videos may be read: {refusal}")
+    raise ManifestError(
+        f"not one of the videos exists; the first would be {dataset.video_path(dataset.clips[0])}. Say where they are "
+        "with `--videos FOLDER` or DECONFOUND_VIDEOS"
+    )

@@ -105,8 +105,7 @@ def stored(cache: Path, streams: Iterable[str]) -> dict[str, Fingerprint]:
 
 
 def _resolve(config: ExtractConfig, stream: str) -> tuple[Fingerprint, WeightsFile | None]:
-    sampling = {"instants": "centres of equal segments", "num_frames": config.num_frames}
-    settings: dict[str, Any] = {"stream": stream, "sampling": sampling, "decoding": _DECODING}
+    settings: dict[str, Any] = {"stream": stream, "sampling": config.instants.to_json(), "decoding": _DECODING}
     if stream == "frames":
         preprocessing = {**asdict(config.frames), "resize": "bicubic", "chroma": "4:2:0"}
         return Fingerprint(**settings, dtype="jpeg", preprocessing=preprocessing), None
@@ -127,7 +126,7 @@ def _resolve(config: ExtractConfig, stream: str) -> tuple[Fingerprint, WeightsFi
 
 def _settings(config: ExtractConfig, stream: str) -> dict[str, Any]:
     """The part of the configuration that a stream depends on, as JSON, with files named from the root."""
-    values: dict[str, Any] = {"num_frames": config.num_frames} if stream != "text" else {}
+    values = _sampling_keys(config) if stream != "text" else {}
     for section in _SECTIONS[stream]:
         entries = asdict(getattr(config, section))
         files = {name for name, value in entries.items() if _is_file(value)}
@@ -139,12 +138,19 @@ def _settings(config: ExtractConfig, stream: str) -> dict[str, Any]:
     return values
 
 
+def _sampling_keys(config: ExtractConfig) -> dict[str, Any]:
+    """The keys that choose the instants; a policy's key has the policy's name. The default is as it always was."""
+    if config.sampling == "uniform":
+        return {"num_frames": config.num_frames}
+    return {"sampling": config.sampling, config.sampling: getattr(config.instants, config.sampling)}
+
+
 def _is_file(value: object) -> bool:
     return isinstance(value, str) and bool(value) and Path(value).expanduser().is_file()
 
 
 def _memory_key(config: ExtractConfig, stream: str) -> str:
-    settings: dict[str, Any] = {"stream": stream, "num_frames": config.num_frames}
+    settings = {"stream": stream, **_sampling_keys(config)}
     for section in _SECTIONS[stream]:
         values = asdict(getattr(config, section))
         settings |= {name: value for name, value in values.items() if name not in _WITHOUT_EFFECT}

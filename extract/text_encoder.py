@@ -14,8 +14,9 @@ import open_clip
 import torch
 from torch import Tensor, nn
 
-from cache.errors import ConfigError
+from cache.errors import ConfigError, VideoError
 from extract import open_clip_model
+from extract.batch_size import BatchSize
 from extract.config import ImageEncoderConfig
 
 logger = logging.getLogger(__name__)
@@ -42,13 +43,18 @@ def encode_texts(
         embedding of each text position; mask (C, N_t): True at words.
 
     Raises:
-        ConfigError: a prompt has no words, or the model has no text tower of CLIP's own kind.
+        ConfigError: a prompt has no words, the model has no text tower of CLIP's own kind, or it does not fit into the
+            device's memory.
         WeightsError: the weights are absent or of another model.
     """
     network = open_clip_model.build(config, device)
     tower = _text_tower(network, open_clip_model.find_model(config.model))
     tokens, mask = tokenize(prompts, tower.context_length, tower.vocab_size)
-    pairs = [_encode(network, tower, batch.to(device)) for batch in tokens.split(_BATCH_SIZE)]
+    batch = BatchSize(min(_BATCH_SIZE, len(tokens)), device, model="text encoder")
+    try:
+        pairs = batch.run(lambda size: [_encode(network, tower, part.to(device)) for part in tokens.split(size)])
+    except VideoError as error:
+        raise ConfigError(f"{error.message}. Use another --device, or a smaller model") from error
     sentence, word = (torch.cat(parts).float().cpu().numpy() for parts in zip(*pairs, strict=True))
     return sentence, word, mask
 

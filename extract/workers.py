@@ -20,13 +20,19 @@ from cache.errors import DeconfoundError, FailureCode
 from cache.rows import Failure
 from extract import decode_process
 from extract.buffers import Buffer
+from extract.child_process import run_child, signals_blocked
 from extract.decode_process import NUM_SLOTS, Prepare, Prepared, PrepareSettings, VideoJob
 
 logger = logging.getLogger(__name__)
 
 _QUEUED_JOBS = 2  # one at work and one waiting, so that a process never idles while the parent computes
-_LONGEST_WAIT_SECONDS = 5.0
+_LONGEST_WAIT_SECONDS = 1.0
+_SECONDS_TO_END = 5.0
 _ADVICE = "its own message stands above. A script that extracts must run under `if __name__ == '__main__':`"
+
+
+def _nothing() -> None:
+    """Nothing is to be released or to be checked."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -83,11 +89,21 @@ class DecodePool:
         *,
         workers: int,
         prepare: Prepare = decode_process.prepare_video,
+        check: Callable[[], None] = _nothing,
     ) -> None:
+        """A pool that starts when it is entered.
+
+        Args:
+            jobs: taken one by one, as processes become free.
+            settings: what all jobs have in common.
+            workers: decode processes.
+            prepare: what they do with a job.
+            check: called at least once a second while the pool waits; what it raises ends the iteration.
+        """
         if workers < 1:
             raise ValueError(f"workers = {workers}: it must be at least 1")
         self._jobs = iter(jobs)
-        self._settings, self._prepare = settings, prepare
+        self._settings, self._prepare, self._check = settings, prepare, check
         self._timeout = settings.decoding.timeout_seconds
         self._num_workers = workers
         self._context = multiprocessing.get_context("spawn")
@@ -110,6 +126,7 @@ class DecodePool:
         while busy := [process for process in self._processes if process.jobs]:
             soonest = min(process.remaining_seconds(self._timeout) for process in busy)
             pause = min(max(soonest, 0.0), _LONGEST_WAIT_SECONDS)
+            self._check()
             ready = wait([process.connection for process in busy], timeout=pause)
             for process in busy:
                 if process.connection in ready:
@@ -126,9 +143,10 @@ class DecodePool:
 
     def _spawn(self, jobs: deque[VideoJob]) -> None:
         ours, theirs = self._context.Pipe()
-        arguments = (theirs, self._settings, self._prepare)
-        process: Any = self._context.Process(target=decode_process.run, args=arguments, daemon=True)
-        process.start()
+        arguments = (decode_process.run, theirs, self._settings, self._prepare)
+        process: Any = self._context.Process(target=run_child, args=arguments, daemon=True)
+        with signals_blocked():
+            process.start()
         theirs.close()
         started = _Process(process, ours)
         self._processes.append(started)
@@ -231,7 +249,7 @@ def _undelivered(process: _Process, failure: Failure) -> Iterator[Delivery]:
 
 
 def _death_failure(process: _Process) -> Failure:
-    process.process.join(_LONGEST_WAIT_SECONDS)
+    process.process.join(_SECONDS_TO_END)
     code = process.process.exitcode
     how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
     hint = " (out of memory?)" if code == -9 else ""
@@ -247,7 +265,3 @@ def _end(process: _Process) -> None:
     for slot, buffer in process.buffers.items():
         if slot not in process.lent:
             buffer.close()
-
-
-def _nothing() -> None:
-    """Nothing was lent, nothing is released."""

@@ -11,9 +11,11 @@ from pathlib import Path
 import click
 
 from cache.errors import DeconfoundError
+from pipeline.commands.bench import bench
+from pipeline.commands.caches import drop, status, verify
 from pipeline.commands.datasets import prepare
 from pipeline.commands.evaluation import evaluate
-from pipeline.commands.extraction import extract, plan, status, verify
+from pipeline.commands.extraction import extract, plan
 from pipeline.commands.options import EXIT_INTERRUPT, EXIT_USAGE, PATH, json_option
 from pipeline.commands.training import ablate, cost, predict, recognise, train
 from pipeline.startup import check_packages, configure_logging
@@ -95,5 +97,5 @@ def doctor(as_json: bool) -> None:
     click.echo(json.dumps(findings.to_json()) if as_json else findings.to_text())
 
 
-for command in (prepare, plan, extract, status, verify, train, predict, recognise, ablate, cost, evaluate):
+for command in (prepare, plan, extract, status, verify, drop, train, predict, recognise, ablate, cost, evaluate, bench):
     cli.add_command(command)

@@ -108,14 +108,15 @@ def streams_to_json(reports: Mapping[str, StreamReport]) -> dict[str, Any]:
 
 def streams_to_text(reports: Mapping[str, StreamReport]) -> str:
     """A row per stream, then random weights and problems in words."""
-    header = ("stream", "rows", "ok", "failed", "left", "size", "content_sha256")
+    header = ("stream", "rows", "ok", "failed", "left", "clips/s", "size", "content_sha256")
     rows = [
         (
             name,
             report.rows,
             report.ok,
             _codes(report.failed),
-            report.left,
+            _left(report),
+            _rate(report),
             format_bytes(report.num_bytes),
             (report.content_sha256 or "-")[:16],
         )
@@ -127,8 +128,20 @@ def streams_to_text(reports: Mapping[str, StreamReport]) -> str:
     for name, report in reports.items():
         if report.random_weights:
             lines.append(f'note: {name} was made with random weights (pretrained = "none")')
+        if report.reduced:
+            lines.append(f"note: {name}: {report.reduced} clips were made with a smaller batch, out of memory")
         lines += [f"problem: {problem}" for problem in report.problems]
     return "\n".join(lines)
+
+
+def _left(report: StreamReport) -> str:
+    if not report.left or report.seconds_left is None:
+        return str(report.left)
+    return f"{report.left} (about {format_seconds(report.seconds_left)})"
+
+
+def _rate(report: StreamReport) -> str:
+    return "-" if report.clips_per_second is None else f"{report.clips_per_second:.3g}"
 
 
 def _codes(failed: Mapping[str, int]) -> str:

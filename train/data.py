@@ -166,16 +166,42 @@ def check_instants(clip_set: ClipSet, num_frames: int, visual_prompts: StreamRea
         if rows < num_frames:
             raise ConfigError(
                 f"train.num_frames = {num_frames}, but the cache holds {rows} instants of clip {clip.id!r}: use at "
-                f"most {rows}, or extract into another cache with extract.num_frames of at least {num_frames}"
+                f"most {rows}, or extract into another cache with {denser(visual_prompts, num_frames)}"
             )
         expected, found = visual_prompts.frame_index(clip.id), other.frame_index(clip.id)
         if other.stream == "video_tokens":
             expected = expected[segment_centres(rows, num_frames)]
+        else:
+            check_one_video(visual_prompts, other, clip.id)
         if not np.array_equal(expected, found):
             raise CacheError(
                 f"clip {clip.id!r}: {other.stream} and visual_prompts are not of the same instants; extract both "
                 "again, with one set of settings"
             )
+
+
+def check_one_video(first: StreamReader, second: StreamReader, clip_id: str) -> None:
+    """Refuses rows of a clip that come from two files, as after one stream was made again from a changed video.
+
+    Raises:
+        CacheError: they do.
+    """
+    sources = first.source_sha256(clip_id), second.source_sha256(clip_id)
+    if all(sources) and sources[0] != sources[1]:
+        raise CacheError(
+            f"clip {clip_id!r}: {first.stream} and {second.stream} were made from different videos under one id; run "
+            "`deconfound extract --overwrite` with all streams"
+        )
+
+
+def denser(reader: StreamReader, num_frames: int) -> str:
+    """The key that gives more rows a clip; where they follow from the clip's length, the shortest clip decides."""
+    sampling = reader.fingerprint.sampling
+    if "fps" in sampling:
+        return f"a higher extract.fps than {sampling['fps']:g}, or leave out clips that are too short"
+    if "every_nth" in sampling:
+        return f"a lower extract.every_nth than {sampling['every_nth']}, or leave out clips that are too short"
+    return f"extract.num_frames of at least {num_frames}"
 
 
 class TokenSource:

@@ -19,7 +19,7 @@ from cache.errors import CacheError, ConfigError
 from cache.rows import Joints
 from cache.store import StreamReader
 from train.config import TrainConfig
-from train.data import ClipSet, decode_frames, read_ahead
+from train.data import ClipSet, check_one_video, decode_frames, denser, read_ahead
 from train.refinement import pose_frame_of
 from train.sampling import Indices, clip_generator, segment_centres
 from train.views import Extent, View, crop_views, joints_on_picture, random_view, view_frames, view_joints
@@ -80,6 +80,7 @@ def check_pose_instants(
     for clip in clip_set.clips:
         for reader in readers:
             _check_enough(reader, clip.id, config)
+            check_one_video(readers[0], reader, clip.id)
             if not np.array_equal(reader.frame_index(clip.id), readers[0].frame_index(clip.id)):
                 raise CacheError(
                     f"clip {clip.id!r}: frames and joints are not of the same instants; extract both again, with one "
@@ -93,7 +94,7 @@ def _check_enough(reader: StreamReader, clip_id: str, config: TrainConfig) -> No
         raise ConfigError(
             f"train.pevl.pose_frames = {asked}, but the cache holds {rows} instants of clip {clip_id!r}: use a "
             f"multiple of train.num_frames = {config.num_frames} that is at most {rows}, or extract into another "
-            f"cache with extract.num_frames of at least {asked}"
+            f"cache with {denser(reader, asked)}"
         )
 
 

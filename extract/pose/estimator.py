@@ -2,11 +2,12 @@
 
 Why one constant batch size with a padded tail: a convolution may round differently in a batch of another size, and
 joints must not depend on how the work was cut. Crops of several clips may share a batch; a clip's rows stay the same.
+People are cropped batch by batch, so that a long clip needs no more memory on the device than a short one.
 """
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -19,6 +20,7 @@ from cache import atomic
 from cache.errors import ConfigError, FailureCode, VideoError, WeightsError
 from cache.skeletons import COCO_17
 from cache.weights_file import WeightsFile, WeightsSource, find_weights
+from extract.batch_size import BatchSize
 from extract.config import PoseConfig
 from extract.pose.boxes import MAX_GAP_FRAMES
 from extract.pose.crop import MEAN, PADDING, STD, crop_people
@@ -62,6 +64,7 @@ class PoseEstimator:
     def __init__(self, config: PoseConfig, model: HRNetPose, device: torch.device) -> None:
         self.config = config
         self.device = device
+        self.batch = BatchSize(config.batch_size, device, model="pose network")
         self._model = model.to(device).eval().requires_grad_(False)
 
     @classmethod
@@ -92,9 +95,15 @@ class PoseEstimator:
             xy (F, J, 2) in source pixels, NaN where missing; score (F, J), 0 where missing.
 
         Raises:
-            VideoError: the network gave NaN or infinity.
+            VideoError: the network gave NaN or infinity, or one crop does not fit into the device's memory.
         """
-        return self.decode(self.heatmaps(self.crops(frames, boxes)), boxes)
+        present = np.flatnonzero(_present(boxes))
+
+        def forward(size: int) -> Floats:
+            pieces = (present[start : start + size] for start in range(0, len(present), size))
+            return self._heatmaps((self.crops(frames[piece], boxes[piece]) for piece in pieces), size)
+
+        return self.decode(self.batch.run(forward), boxes)
 
     def crops(self, frames: npt.NDArray[np.uint8], boxes: Floats) -> Tensor:
         """Network inputs (m, 3, H, W) on the device, for the m frames of a clip in which somebody is."""
@@ -102,11 +111,9 @@ class PoseEstimator:
         pictures = torch.from_numpy(np.ascontiguousarray(frames[present])).to(self.device)
         return crop_people(pictures, boxes[present], height=self.config.input_height, width=self.config.input_width)
 
-    @torch.inference_mode()
     def heatmaps(self, crops: Tensor) -> Floats:
         """Heatmaps (m, J, H/4, W/4) of any number of crops, of one clip or of many."""
-        stacks = [self._heatmaps(batch).cpu().numpy() for batch in crops.split(self.config.batch_size)]
-        return np.concatenate(stacks) if len(crops) else self._empty()
+        return self.batch.run(lambda size: self._heatmaps(crops.split(size), size))
 
     def decode(self, heatmaps: Floats, boxes: Floats) -> tuple[Floats, Floats]:
         """Joints of one clip from the heatmaps of the frames in which somebody is; shapes as in `estimate`."""
@@ -120,9 +127,14 @@ class PoseEstimator:
         )
         return xy, score
 
-    def _heatmaps(self, crops: Tensor) -> Tensor:
+    @torch.inference_mode()
+    def _heatmaps(self, batches: Iterable[Tensor], size: int) -> Floats:
+        stacks = [self._forward(batch, size).cpu().numpy() for batch in batches if len(batch)]
+        return np.concatenate(stacks) if stacks else self._empty()
+
+    def _forward(self, crops: Tensor, size: int) -> Tensor:
         count = len(crops)
-        batch = crops.new_zeros(self.config.batch_size, *crops.shape[1:])
+        batch = crops.new_zeros(size, *crops.shape[1:])
         batch[:count] = crops
         heatmaps = self._model(batch)
         if self.config.flip_test:

@@ -22,6 +22,7 @@ from cache.errors import FailureCode, VideoError
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mxf,nut,gif,apng,png_pipe"
 _MAGIC = re.compile(rb"^(?:....(?:ftyp|moov|mdat|free|wide|skip)|\x1aE\xdf\xa3|RIFF....AVI )", re.DOTALL)
 _WITHOUT_PTS = ("avi",)  # AVI stores none; FFmpeg's guesses run backwards where there are B-frames
+_VP8_IS_SHOWN = 0x10  # in the first byte of a packet (RFC 6386, section 9.1); others only help to predict frames
 _CLOCK = re.compile(r"^(\d+):(\d\d):(\d\d(?:\.\d+)?)$")
 
 
@@ -92,6 +93,7 @@ def read_packets(
     pts: list[int | None] = []
     dts: list[int | None] = []
     num_hidden, end, broke_off, last = 0, Fraction(0), "", (-1, 0)
+    is_vp8 = stream.codec_context.name == "vp8"
     try:
         for packet in container.demux():
             alive()
@@ -101,6 +103,8 @@ def read_packets(
                 continue
             if packet.is_discard:
                 num_hidden += 1
+                continue
+            if is_vp8 and not bytes(packet)[0] & _VP8_IS_SHOWN:
                 continue
             pts.append(packet.pts)
             dts.append(packet.dts)

@@ -2,7 +2,8 @@
 
 decord returns wrong frames without a word on AVI with B-frames, H.265, edit lists and missing times, other colours on
 10-bit video, and hides damage: it only prints it. So `is_right_for` is a list of what was checked frame by frame
-against sequential decoding, every reader is used for one sorted batch, and what decord prints counts as doubt.
+against sequential decoding, every reader is used for one sorted batch, and what decord prints counts as doubt. A
+reader that waited for us would decode ahead without a limit: it is closed before its frames are handed on.
 """
 
 import contextlib
@@ -10,7 +11,7 @@ import importlib.util
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
@@ -18,11 +19,14 @@ from types import ModuleType
 import numpy as np
 import numpy.typing as npt
 
+from extract.video.pieces import Images, Piece, frames_per_piece
 from extract.video.probe import VideoInfo
 
 _CONTAINERS = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 _CODECS = ("h264", "vp9")
 _PIXEL_FORMATS = ("yuv420p",)
+_FRAMES_PER_SEEK = 125
+"""Decoded for one frame asked for: half of the usual distance between key frames."""
 
 
 class Doubt(Exception):
@@ -52,20 +56,41 @@ def is_right_for(info: VideoInfo) -> bool:
     )
 
 
-def read(path: Path, info: VideoInfo, indices: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+def is_worth_it(info: VideoInfo, index: npt.NDArray[np.int64]) -> bool:
+    """False for many frames that lie close together: every piece would decode again what the last one had decoded.
+
+    Args:
+        info: the video.
+        index: (F,) ascending.
+    """
+    num_frames = len(np.unique(index))
+    if num_frames <= frames_per_piece(info.height, info.width):
+        return True
+    return int(index[-1] - index[0]) > _FRAMES_PER_SEEK * num_frames
+
+
+def read(path: Path, info: VideoInfo, indices: npt.NDArray[np.int64], alive: Callable[[], None]) -> Iterator[Piece]:
     """Frames by index in display order.
 
     Args:
         path: the video.
         info: what `probe` said about it.
-        indices: (k,) ascending and distinct.
+        indices: (U,) ascending and distinct.
+        alive: called after every piece.
 
-    Returns:
-        (k, H, W, 3) RGB.
+    Yields:
+        Pieces of the U frames.
 
     Raises:
-        Doubt: decord fails, complains, or disagrees with the packet table.
+        Doubt: decord fails, complains, or disagrees with the packet table; what was yielded may be wrong.
     """
+    size = frames_per_piece(info.height, info.width)
+    for first in range(0, len(indices), size):
+        yield Piece(first=first, images=_batch(path, info, indices[first : first + size]))
+        alive()
+
+
+def _batch(path: Path, info: VideoInfo, indices: npt.NDArray[np.int64]) -> Images:
     decord = _import()
     try:
         with _native_stderr() as complaints:

@@ -1,4 +1,4 @@
-"""`plan`, `extract`, `status`, `verify`: a dataset to a cache, and what is in it."""
+"""`plan` and `extract`: a dataset to a cache."""
 
 import json
 import sys
@@ -9,9 +9,6 @@ import click
 from cache.manifest import Dataset
 from pipeline.commands.options import (
     EXIT_FAILED_ITEMS,
-    EXIT_VERIFICATION,
-    PATH,
-    device_option,
     extraction_options,
     json_option,
 )
@@ -20,8 +17,6 @@ from pipeline.printing import (
     ExtractionProgress,
     plan_to_json,
     plan_to_text,
-    streams_to_json,
-    streams_to_text,
     summary_to_json,
     summary_to_text,
 )
@@ -41,6 +36,7 @@ def plan(
     device: str,
     overrides: tuple[str, ...],
     videos: Path | None,
+    allow_outside: bool,
     as_json: bool,
 ) -> None:
     """Say what `extract` would do: counts, missing files, disk and hours. Nothing is loaded or written."""
@@ -48,7 +44,13 @@ def plan(
 
     config = load_recipe(recipe, [*_streams_override(streams), *overrides]).extract
     result = estimate(
-        Dataset.read(dataset, videos=videos), cache, config, workers=workers, shards=shards, device=device
+        Dataset.read(dataset, videos=videos),
+        cache,
+        config,
+        workers=workers,
+        shards=_explained(shards),
+        device=device,
+        allow_outside=allow_outside,
     )
     click.echo(json.dumps(plan_to_json(result)) if as_json else plan_to_text(result))
 
@@ -56,7 +58,13 @@ def plan(
 @click.command()
 @extraction_options
 @click.option("--retry-failed", is_flag=True, help="Also decode the clips again that failed before.")
-@device_option
+@click.option("--overwrite", is_flag=True, help="Make streams with other settings, and changed videos, again.")
+@click.option("--max-failures", metavar="N|P%", help="Stop when more clips fail [more than half of the first 20].")
+@click.option("--fail-fast", is_flag=True, help="Stop at the first clip that fails: --max-failures 0.")
+@click.option("--ray", metavar="ADDRESS", help="Work on a Ray cluster: auto, local, or HOST:PORT of its head.")
+@click.option(
+    "--device", default="auto", help="cpu, cuda, cuda:0,cuda:1 (a process each), all (every GPU); auto takes one GPU."
+)
 @json_option
 def extract(
     dataset: Path,
@@ -66,14 +74,21 @@ def extract(
     workers: int,
     shards: str | None,
     retry_failed: bool,
+    overwrite: bool,
+    max_failures: str | None,
+    fail_fast: bool,
+    ray: str | None,
     device: str,
     overrides: tuple[str, ...],
     videos: Path | None,
+    allow_outside: bool,
     as_json: bool,
 ) -> None:
     """Run the frozen models over all videos, into the cache. The same command continues or does nothing."""
     from extract.extractor import extract as run
+    from extract.failure_policy import FailureLimit
 
+    limit = "0" if fail_fast else max_failures
     config = load_recipe(recipe, [*_streams_override(streams), *overrides]).extract
     data = Dataset.read(dataset, videos=videos)
     with ExtractionProgress() as progress:
@@ -82,9 +97,13 @@ def extract(
             cache,
             config,
             workers=workers,
-            shards=shards,
+            shards=_explained(shards),
             device=device,
             retry_failed=retry_failed,
+            overwrite=overwrite,
+            allow_outside=allow_outside,
+            max_failures=FailureLimit.parse(limit) if limit is not None else None,
+            ray=ray,
             progress=progress,
         )
     click.echo(json.dumps(summary_to_json(summary)) if as_json else summary_to_text(summary))
@@ -92,29 +111,15 @@ def extract(
         sys.exit(EXIT_FAILED_ITEMS)
 
 
-@click.command()
-@click.argument("cache", type=PATH)
-@json_option
-def status(cache: Path, as_json: bool) -> None:
-    """Count what a cache holds: clips done, failed by code, left, and disk use."""
-    from cache.verify import survey
+def _explained(shards: str | None) -> str | None:
+    """The choice of shards; what `auto` was taken for is said on stderr."""
+    if shards != "auto":
+        return shards
+    from extract.shard_choice import inferred_choice
 
-    reports = survey(cache)
-    click.echo(json.dumps(streams_to_json(reports)) if as_json else streams_to_text(reports))
-
-
-@click.command()
-@click.argument("cache", type=PATH)
-@click.option("--deep", is_flag=True, help="Hash every file and every row; print each stream's content_sha256.")
-@json_option
-def verify(cache: Path, deep: bool, as_json: bool) -> None:
-    """Check that a cache is what was committed."""
-    from cache.verify import verify as check
-
-    reports = check(cache, deep=deep)
-    click.echo(json.dumps(streams_to_json(reports)) if as_json else streams_to_text(reports))
-    if any(report.problems for report in reports.values()):
-        sys.exit(EXIT_VERIFICATION)
+    choice, because = inferred_choice()
+    click.echo(f"--shards auto: {choice} (counted from 0), from {because}", err=True)
+    return choice
 
 
 def _streams_override(streams: str | None) -> list[str]:

@@ -22,8 +22,9 @@ def extraction_options(command: Command) -> Command:
     """What `plan` and `extract` both take, in the same words: the one previews the other."""
     for option in (
         set_option,
+        click.option("--allow-outside", is_flag=True, help="Read also videos that links lead to outside the root."),
         videos_option,
-        click.option("--shards", help="Part of the work: 17-32 (numbers), or 2/8 (the third of eight)."),
+        click.option("--shards", help="Part of the work: 17-32 (numbers), 2/8 (the third of eight), auto."),
         click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Decode processes."),
         click.option("--streams", help="Comma-separated: frames, visual_prompts, joints, text."),
         click.option("--recipe", help="Recipe whose [extract] section to use."),

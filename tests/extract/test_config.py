@@ -1,8 +1,10 @@
+import math
 from collections.abc import Callable
 
 import pytest
 
 from extract.config import DecodingConfig, ExtractConfig, FramesConfig, ImageEncoderConfig, PoseConfig
+from extract.video.sampling import Sampling
 
 
 def test_the_defaults_are_those_of_the_papers_and_need_no_boxes() -> None:
@@ -26,8 +28,23 @@ def test_the_defaults_are_those_of_the_papers_and_need_no_boxes() -> None:
         (lambda: FramesConfig(quality=101), "between 1 and 100"),
         (lambda: DecodingConfig(timeout_seconds=0), "must be positive"),
         (lambda: DecodingConfig(min_decodable=1.5), "between 0 and 1"),
+        (lambda: DecodingConfig(max_clip_bytes=0), "max_clip_bytes = 0"),
+        (lambda: ExtractConfig(sampling="dense"), "choose one of uniform, fps, every_nth"),  # type: ignore[arg-type]
+        (lambda: ExtractConfig(sampling="fps"), "sampling = 'fps' needs fps"),
+        (lambda: ExtractConfig(sampling="every_nth"), "sampling = 'every_nth' needs every_nth"),
+        (lambda: ExtractConfig(sampling="fps", fps=-1.0), "fps = -1.0"),
+        (lambda: ExtractConfig(sampling="fps", fps=math.inf), "fps = inf"),
+        (lambda: ExtractConfig(sampling="every_nth", every_nth=-1), "every_nth = -1"),
+        (lambda: ExtractConfig(fps=2.0), "fps = 2.0, but sampling = 'uniform': set sampling = 'fps', or fps = 0"),
+        (lambda: ExtractConfig(sampling="fps", fps=2.0, every_nth=3), "set sampling = 'every_nth', or every_nth = 0"),
     ],
 )
 def test_a_setting_that_cannot_work_is_refused_with_its_value(make: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_the_policy_chooses_the_key_that_counts() -> None:
+    assert ExtractConfig(num_frames=5).instants == Sampling(num_frames=5)
+    assert ExtractConfig(sampling="fps", fps=2, num_frames=5).instants == Sampling(fps=2.0)
+    assert ExtractConfig(sampling="every_nth", every_nth=3).instants == Sampling(every_nth=3)

@@ -8,6 +8,8 @@ import open_clip
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.v2 import functional
 
 from extract import open_clip_model
 from extract.config import ImageEncoderConfig
@@ -55,6 +57,23 @@ def test_preprocessing_equals_open_clips_own_within_a_few_grey_levels(
         difference = (ours.float() - by_open_clip(frames, 224, interpolation, resize_mode)).abs()
         assert difference.max() <= largest + 0.01, (height, width)
         assert difference.mean() <= mean, (height, width)
+
+
+@pytest.mark.parametrize("resize_mode", ["shortest", "squash"])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_preprocessing_equals_torchvisions_bit_by_bit(interpolation: str, resize_mode: str) -> None:
+    spec, _ = image_encoder_spec(ImageEncoderConfig(model="ViT-B-32-quickgelu", pretrained="none"))
+    changes: dict[str, Any] = {"interpolation": interpolation, "resize_mode": resize_mode}
+    spec = dataclasses.replace(spec, **changes)
+    for height, width in [*SIZES, (241, 427), (1080, 1920)]:
+        frames = pictures(height, width, count=1)
+        resized = functional.resize(
+            torch.from_numpy(frames).permute(0, 3, 1, 2),
+            [224] if resize_mode == "shortest" else [224, 224],
+            interpolation=InterpolationMode(interpolation),
+            antialias=True,
+        )
+        assert torch.equal(preprocess(frames, spec), functional.center_crop(resized, [224, 224])), (height, width)
 
 
 def test_preprocessing_leaves_read_only_frames_alone(tmp_path: Path) -> None:

@@ -61,6 +61,22 @@ def test_another_video_under_the_same_id_is_refused(cache: Path, dataset: Datase
     assert files(cache) == before
 
 
+def change_content(path: Path) -> None:
+    """Another video of the same size, as far as anybody who asks for sizes can tell."""
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 0xFF
+    path.write_bytes(content)
+
+
+def test_another_video_of_the_same_size_is_refused_and_refused_again(cache: Path, dataset: Dataset) -> None:
+    before = files(cache)
+    change_content(dataset.video_root / "a.mp4")
+    for _ in range(2):
+        with pytest.raises(FingerprintMismatch, match=r"'a': a.mp4 has other content than .*\n.* --overwrite"):
+            extract(dataset, cache, CONFIG)
+    assert files(cache) == before
+
+
 def test_another_span_under_the_same_id_is_refused(cache: Path, dataset: Dataset) -> None:
     changed = with_span(dataset, "b", 0.1, 0.3)
     with pytest.raises(FingerprintMismatch, match=r"'b': the cache has 0 s to the end, .* 0.1 s to 0.3 s\n.*other ids"):
@@ -96,13 +112,15 @@ def test_failed_rows_remember_span_and_source(tmp_path: Path, dataset: Dataset) 
 def test_every_video_is_asked_once_and_ten_clips_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "v.mp4").write_bytes(b"12345")
     clips = tuple(Clip(id=f"{number:02d}", video="v.mp4") for number in range(13))
-    sources = Sources(Dataset(name="d", version="1", tasks=(), protocols={}, clips=clips, video_root=tmp_path))
+    sources = Sources(
+        Dataset(name="d", version="1", tasks=(), protocols={}, clips=clips, video_root=tmp_path), tmp_path
+    )
     asked: list[Path] = []
     stat = Path.stat
 
-    def counting(path: Path) -> os.stat_result:
+    def counting(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
         asked.append(path)
-        return stat(path)
+        return stat(path, follow_symlinks=follow_symlinks)
 
     monkeypatch.setattr(Path, "stat", counting)
     for clip in clips:
@@ -110,7 +128,7 @@ def test_every_video_is_asked_once_and_ten_clips_are_listed(tmp_path: Path, monk
     monkeypatch.undo()
     assert len(asked) == 1
     with pytest.raises(FingerprintMismatch, match=r"'09': .*\n  \.\.\. and 3 more"):
-        sources.refuse_foreign_rows(tmp_path)
+        sources.refuse_foreign_rows()
 
 
 def test_rows_of_two_fingerprints_are_never_merged(cache: Path, dataset: Dataset) -> None:

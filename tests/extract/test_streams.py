@@ -12,6 +12,8 @@ from cache import fingerprint
 from cache.errors import DeconfoundError, FingerprintMismatch
 from cache.fingerprint import Fingerprint
 from cache.manifest import Clip, Dataset
+from cache.settings import build
+from cache.store import stream_settings
 from cache.weights_file import WeightsFile
 from extract import streams
 from extract.config import ExtractConfig, PoseConfig
@@ -107,6 +109,38 @@ def test_weights_replaced_with_size_and_date_kept_are_refused_when_they_are_load
     with pytest.raises(FingerprintMismatch, match=r"joints\.model\.weights: the cache has"):
         extract(dataset, cache, config)
     assert files(cache) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "sampling", "keys"),
+    [
+        ({}, {"instants": "centres of equal segments", "num_frames": 2}, {"num_frames": 2}),
+        ({"sampling": "fps", "fps": 2}, {"fps": 2.0}, {"sampling": "fps", "fps": 2.0}),
+        ({"sampling": "every_nth", "every_nth": 3}, {"every_nth": 3}, {"sampling": "every_nth", "every_nth": 3}),
+    ],
+)
+def test_what_is_remembered_makes_the_same_fingerprint_again(
+    tmp_path: Path, changes: dict[str, Any], sampling: dict[str, Any], keys: dict[str, Any]
+) -> None:
+    config = pose_config("none", streams=("frames", "joints"), **changes)
+    resolver = Resolver(config, tmp_path)
+    marks = resolver.marks()
+    resolver.remember()
+    for stream, mark in marks.items():
+        assert mark.sampling.items() >= sampling.items()
+        settings = stream_settings(tmp_path)[stream]
+        assert {name: value for name, value in settings.items() if not isinstance(value, dict)} == keys
+        again = build(ExtractConfig, {**settings, "streams": [stream]}, "extract")
+        assert Resolver(again, tmp_path / "other").marks()[stream].sha256 == mark.sha256
+
+
+def test_a_policy_is_not_answered_from_the_memory_of_another(tmp_path: Path) -> None:
+    found = []
+    for changes in ({}, {"sampling": "fps", "fps": 2.0}, {"sampling": "fps", "fps": 3.0}):
+        resolver = Resolver(pose_config("none", streams=("frames",), **changes), tmp_path)
+        found.append(resolver.marks()["frames"].sha256)
+        resolver.remember()
+    assert len(set(found)) == 3
 
 
 REFUSED: dict[str, dict[str, Any]] = {

@@ -11,13 +11,14 @@ from extract import buffers
 from extract.buffers import Buffer
 from extract.config import DecodingConfig, FramesConfig
 from extract.decode_process import ClipSpan, Prepare, PrepareSettings, VideoJob
+from extract.video.sampling import Sampling
 from extract.workers import DecodePool
 from tests.extract import prepares
 
 
 def settings(timeout: float = 60.0, recycle_after: int = 500) -> PrepareSettings:
     decoding = DecodingConfig(timeout_seconds=timeout, recycle_after=recycle_after)
-    return PrepareSettings(num_frames=2, decoding=decoding, frames=FramesConfig(), encoder=None)
+    return PrepareSettings(sampling=Sampling(num_frames=2), decoding=decoding, frames=FramesConfig(), encoder=None)
 
 
 def job(number: int, name: str = "plain.mp4", num_clips: int = 1) -> VideoJob:

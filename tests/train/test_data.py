@@ -93,6 +93,16 @@ def test_streams_of_different_instants_are_refused(toys: tuple[Path, Dataset], t
         check_instants(chosen, 4, store.visual_prompts, write_stream(tmp_path / "frames", "frames", shifted))
 
 
+def test_streams_of_different_videos_are_refused(toys: tuple[Path, Dataset], tmp_path: Path) -> None:
+    store = open_store(toys[0])
+    chosen = select_clips(toys[1], ACTIVITY, "default", "train", (store.visual_prompts,))
+    rows = [picture_rows(clip.id) for clip in chosen.clips]
+    assert rows[1].provenance is not None
+    rows[1] = replace(rows[1], provenance=replace(rows[1].provenance, source_sha256="f" * 64))
+    with pytest.raises(CacheError, match=f"clip '{chosen.clips[1].id}': visual_prompts and frames were made from diff"):
+        check_instants(chosen, 4, store.visual_prompts, write_stream(tmp_path / "frames", "frames", rows))
+
+
 def test_visual_prompts_and_frames_are_taken_at_the_same_instants(
     toys: tuple[Path, Dataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:

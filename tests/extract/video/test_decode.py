@@ -1,14 +1,18 @@
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
 from cache.errors import FailureCode, VideoError
+from extract.video import decode as decoding
 from extract.video import decord_reader
 from extract.video.decode import DecodedClip, decode, decode_clips, instants_of_span
 from extract.video.probe import probe
+from extract.video.sampling import Sampling, frames_on_screen
 from tests.extract.videos import all_frames, copy_from, make_video
 
 NUM_FRAMES = 16
@@ -157,3 +161,94 @@ def test_without_decord_every_frame_is_the_same(tmp_path: Path, monkeypatch: pyt
     np.testing.assert_array_equal(before.frames, after.frames)
     np.testing.assert_array_equal(before.frame_index, after.frame_index)
     np.testing.assert_allclose(before.pts_seconds, after.pts_seconds, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", ODD_VIDEOS)
+def test_every_nth_frame_is_exactly_that_frame(tmp_path: Path, name: str) -> None:
+    path = make_video(tmp_path / name, **ODD_VIDEOS[name])
+    info = probe(path)
+    for step in (1, 3):
+        clip = decode(path, info, instants_of_span(info, None, None, Sampling(every_nth=step)))
+        assert clip.frame_index.tolist() == list(range(0, info.num_frames, step))
+        assert clip.image_of_instant.tolist() == list(range(len(clip.frame_index)))
+        assert_equal_to_sequential(path, clip)
+
+
+@pytest.mark.parametrize("name", ["plain.mkv", "bframes.avi", "variable.mp4", "hevc.mp4"])
+def test_every_nth_frame_of_a_span_starts_with_the_frame_on_screen(tmp_path: Path, name: str) -> None:
+    path = make_video(tmp_path / name, **ODD_VIDEOS[name])
+    info = probe(path)
+    start, end = (info.frame_seconds[7] + info.frame_seconds[8]) / 2, info.frame_seconds[31]
+    clip = decode(path, info, instants_of_span(info, start, end, Sampling(every_nth=2)))
+    assert clip.frame_index.tolist() == list(range(7, 31, 2))
+
+
+@pytest.mark.parametrize("name", ["plain.mkv", "bframes.avi", "variable.mp4", "single.mp4"])
+@pytest.mark.parametrize("fps", [0.2, 4.0, 70.0])
+def test_a_rate_shows_what_the_table_of_frames_says(tmp_path: Path, name: str, fps: float) -> None:
+    path = make_video(tmp_path / name, **ODD_VIDEOS[name])
+    info = probe(path)
+    instants = instants_of_span(info, None, None, Sampling(fps=fps))
+    clip = decode(path, info, instants)
+    assert len(instants) == max(1, round(info.duration_seconds * fps))
+    np.testing.assert_array_equal(clip.frame_index, frames_on_screen(info.frame_seconds, instants))
+    assert_equal_to_sequential(path, clip)
+
+
+def test_a_clock_that_claims_years_is_no_request_for_billions_of_rows(tmp_path: Path) -> None:
+    info = probe(make_video(tmp_path / "slow.mkv", times_ms=[0, 1_000_000_000], num_frames=2))
+    assert len(instants_of_span(info, None, None, Sampling(num_frames=4))) == 4
+    assert len(instants_of_span(info, None, None, Sampling(every_nth=1))) == 2
+    with pytest.raises(VideoError, match=r"extract\.fps = 30") as caught:
+        instants_of_span(info, None, None, Sampling(fps=30.0))
+    assert caught.value.code == FailureCode.TOO_LARGE
+
+
+NOTHING = bytes([0, 0, 1, 0xB6, 0x50, 0])
+"""An MPEG-4 frame that says "not coded": FFmpeg takes it without an error and gives no frame."""
+
+
+def hollow(path: Path, is_hollow: Callable[[int], bool]) -> Path:
+    """A video some of whose packets decode to nothing."""
+    source = make_video(path.with_name(f"source-{path.name}"), codec="mpeg4", b_frames=0, gop=100)
+    with av.open(str(source)) as given, av.open(str(path), "w") as container:
+        stream: Any = given.streams.video[0]
+        copy = container.add_stream_from_template(stream)
+        packet: Any
+        for number, packet in enumerate(packet for packet in given.demux(stream) if packet.size):
+            written = av.Packet(NOTHING) if is_hollow(number) else packet
+            written.pts, written.dts, written.time_base = packet.pts, packet.dts, packet.time_base
+            written.stream = copy
+            container.mux(written)
+    return path
+
+
+@pytest.mark.parametrize("name", ["hollow.mp4", "hollow.avi"])
+def test_frames_that_are_promised_and_never_come_fail_the_clip(tmp_path: Path, name: str) -> None:
+    path = hollow(tmp_path / name, lambda number: number >= 30)
+    info = probe(path, min_decodable=1.0)
+    assert info.num_frames == 60
+    with pytest.raises(VideoError, match=r"promises 58 frames .* (29|3[01]) can be decoded") as caught:
+        decode(path, info, instants_of_span(info, None, None, NUM_FRAMES))
+    assert caught.value.code == FailureCode.FRAME_COUNT
+    with pytest.raises(VideoError, match=r"promises 1 frames .* 0 can be decoded"):  # not the one before it
+        decode(path, info, instants_of_span(info, 1.5, 1.6, 1))
+    assert len(decode(path, info, instants_of_span(info, 0.0, 0.9, NUM_FRAMES)).frames) == NUM_FRAMES
+    tolerant = decode(path, info, instants_of_span(info, None, None, NUM_FRAMES), min_decodable=0.0)
+    assert tolerant.frame_index.max() <= 30
+
+
+@pytest.mark.parametrize("name", ["gaps.mp4", "gaps.avi"])
+def test_gaps_count_for_the_clips_that_they_are_in(tmp_path: Path, name: str) -> None:
+    path = hollow(tmp_path / name, lambda number: 20 <= number < 28)
+    info = probe(path)
+    requests = [instants_of_span(info, start, end, 8) for start, end in ((0.0, 0.6), (0.5, 1.1), (1.0, 2.0))]
+    results = dict(decode_clips(path, info, requests))
+    assert isinstance(results[0], DecodedClip)
+    assert isinstance(results[1], VideoError)
+    assert isinstance(results[2], DecodedClip)
+
+
+def test_the_real_numbers_decide_how_many_frames_are_too_few() -> None:
+    fewest = decoding._fewest_frames
+    assert [fewest(60, 0.9), fewest(9, 0.9), fewest(1, 0.9), fewest(60, 0.0), fewest(10, 1.0)] == [54, 8, 1, 0, 10]

@@ -1,13 +1,16 @@
 import os
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
 
 from cache.errors import FailureCode, VideoError
+from extract.video.decode import decode
 from extract.video.probe import probe, source_identity
-from tests.extract.videos import copy_from, make_sound, make_video
+from tests.extract.ffmpeg_program import convert
+from tests.extract.videos import all_frames, copy_from, make_sound, make_video
 
 
 def code_of(path: Path) -> FailureCode:
@@ -163,6 +166,20 @@ def test_a_cut_without_decoding_leaves_an_edit_list(tmp_path: Path) -> None:
 
 def test_avi_has_no_presentation_times(tmp_path: Path) -> None:
     assert probe(make_video(tmp_path / "old.avi", codec="mpeg4")).has_missing_pts
+
+
+def test_frames_of_vp8_that_are_never_shown_are_not_counted(tmp_path: Path) -> None:
+    path, log = tmp_path / "hidden.webm", tmp_path / "passes"
+    source = ["-f", "lavfi", "-i", "testsrc2=size=128x96:rate=30:duration=6"]
+    for number in (1, 2):  # only the second pass makes frames to predict from
+        options = ["-c:v", "libvpx", "-b:v", "100k", "-auto-alt-ref", 1, "-lag-in-frames", 25, "-g", 128]
+        convert(*source, *options, "-pass", number, "-passlogfile", log, path)
+    with av.open(str(path)) as container:
+        assert sum(packet.size > 0 for packet in container.demux(video=0)) > 180
+    info = probe(path)
+    assert info.num_frames == len(info.frame_seconds) == len(all_frames(path)) == 180
+    clip = decode(path, info, info.frame_seconds[[0, 100, 179]])
+    assert clip.frame_index.tolist() == [0, 100, 179]
 
 
 @pytest.mark.parametrize("name", ["a b.mp4", "-dash.mp4", "50%:x.mp4", "煮.mp4", "new\nline.mp4", "concat:a.mp4"])
