@@ -18,13 +18,13 @@ from cache.plan import Plan
 from cache.rows import Failure
 from extract import streams
 from extract.config import ExtractConfig
-from extract.decode_process import ClipSpan, Prepared, PrepareSettings, VideoJob
-from extract.shard_choice import choose_shards
-from extract.shard_work import ShardTask, shard_tasks
-from extract.sources import Sources
+from extract.decoding.decode_process import ClipSpan, Prepared, PrepareSettings, VideoJob
+from extract.decoding.workers import DecodePool
+from extract.shards.choice import choose_shards
+from extract.shards.work import ShardTask, shard_tasks
+from extract.sources.sources import Sources
+from extract.sources.video_root import video_files
 from extract.video.probe import VideoInfo, probe
-from extract.video_root import video_files
-from extract.workers import DecodePool
 
 NUM_PROBED = 20
 _PROBING_PROCESSES = 2

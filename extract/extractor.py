@@ -16,9 +16,9 @@ from cache.sidecar import read_sidecar
 from cache.stream_swap import NEXT, empty_trash, finish_swaps
 from extract import streams
 from extract.config import ExtractConfig
-from extract.failure_policy import FailureLimit, OnProgress
 from extract.filling import FillOptions, Work, fill
-from extract.overwrite import begin, finish
+from extract.launch.failure_policy import FailureLimit, OnProgress
+from extract.shards.overwrite import begin, finish
 
 
 @dataclass(frozen=True, kw_only=True)

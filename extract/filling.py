@@ -16,14 +16,14 @@ from cache.plan import Plan
 from cache.shard import sweep
 from extract import streams
 from extract.config import ExtractConfig
-from extract.failure_policy import FailureLimit, FailureWatch, OnProgress
 from extract.frozen_models import FrozenModels
-from extract.launch import device_names, launcher
-from extract.shard_choice import choose_shards
-from extract.shard_loop import WorkSettings
-from extract.shard_work import ShardTask, check_some_video_exists, learn_sources, shard_tasks
-from extract.sources import Sources
-from extract.stopping import StopSignals
+from extract.launch.failure_policy import FailureLimit, FailureWatch, OnProgress
+from extract.launch.launcher import device_names, launcher
+from extract.launch.stopping import StopSignals
+from extract.shards.choice import choose_shards
+from extract.shards.loop import WorkSettings
+from extract.shards.work import ShardTask, check_some_video_exists, learn_sources, shard_tasks
+from extract.sources.sources import Sources
 from extract.texts import missing_texts, write_texts
 
 

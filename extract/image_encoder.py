@@ -1,7 +1,7 @@
 """The frozen image encoder: frames in, visual prompts V_P out.
 
-Images come resized (extract/resizing.py, in the decode processes); only the normalisation happens on the device, so
-that bytes travel and not floats.
+Images come resized (extract/decoding/resizing.py, in the decode processes); only the normalisation happens on the
+device, so that bytes travel and not floats.
 """
 
 import logging

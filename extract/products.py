@@ -21,7 +21,7 @@ from cache.errors import FailureCode, VideoError
 from cache.manifest import Clip
 from cache.rows import NO_PROVENANCE, Array, ClipRows, Failure
 from extract.config import ExtractConfig
-from extract.decode_process import Prepared
+from extract.decoding.decode_process import Prepared
 
 if TYPE_CHECKING:
     from extract.image_encoder import ImageEncoder

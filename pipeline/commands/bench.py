@@ -15,7 +15,7 @@ from pipeline.datasets.folder import VIDEO_SUFFIXES
 from pipeline.tables import format_seconds, format_table
 
 if TYPE_CHECKING:
-    from extract.bench import BenchReport
+    from extract.bench.stage import BenchReport
     from extract.config import ExtractConfig
 
 _VIDEOS_PER_WORKER = 8
@@ -53,8 +53,8 @@ def extract_command(
     as_json: bool,
 ) -> None:
     """Measure `extract` on VIDEOS (files or folders), or on videos made for it: ten seconds of 640x360 at 30 fps."""
-    from extract.bench import NUM_STEPS, available_cores, bench_extract
-    from extract.bench_videos import make_videos
+    from extract.bench.stage import NUM_STEPS, available_cores, bench_extract
+    from extract.bench.videos import make_videos
 
     config = _config(streams, num_frames, model, pretrained)
     workers = workers or available_cores()

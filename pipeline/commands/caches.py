@@ -16,7 +16,7 @@ from pipeline.tables import format_bytes
 
 if TYPE_CHECKING:
     from cache.comparison import CacheComparison
-    from extract.frame_check import FrameReport
+    from extract.checks.frame_check import FrameReport
 
 
 @click.command()
@@ -94,7 +94,7 @@ def drop(cache: Path, stream: str, yes: bool) -> None:
 
 
 def _frame_report(cache: Path, dataset: Dataset, num_clips: int, seed: int, workers: int) -> "FrameReport":
-    from extract.frame_check import check_frames
+    from extract.checks.frame_check import check_frames
 
     with Progress(num_clips, "frames", unit="clip") as bar:
         return check_frames(cache, dataset, num_clips=num_clips, seed=seed, workers=workers, progress=bar.advance)
@@ -102,6 +102,6 @@ def _frame_report(cache: Path, dataset: Dataset, num_clips: int, seed: int, work
 
 def _comparison(cache: Path, other: Path, atol: float) -> "CacheComparison":
     from cache.comparison import compare
-    from extract.frame_comparison import unpack_jpeg
+    from extract.checks.frame_comparison import unpack_jpeg
 
     return compare(cache, other, atol=atol, unpack_jpeg=unpack_jpeg)

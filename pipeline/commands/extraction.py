@@ -86,7 +86,7 @@ def extract(
 ) -> None:
     """Run the frozen models over all videos, into the cache. The same command continues or does nothing."""
     from extract.extractor import extract as run
-    from extract.failure_policy import FailureLimit
+    from extract.launch.failure_policy import FailureLimit
 
     limit = "0" if fail_fast else max_failures
     config = load_recipe(recipe, [*_streams_override(streams), *overrides]).extract
@@ -115,7 +115,7 @@ def _explained(shards: str | None) -> str | None:
     """The choice of shards; what `auto` was taken for is said on stderr."""
     if shards != "auto":
         return shards
-    from extract.shard_choice import inferred_choice
+    from extract.shards.choice import inferred_choice
 
     choice, because = inferred_choice()
     click.echo(f"--shards auto: {choice} (counted from 0), from {because}", err=True)

@@ -16,8 +16,8 @@ import torch
 
 from evaluate.uncertainty import Interval, Resamples, basic_interval, draw
 from extract.config import ImageEncoderConfig
+from extract.decoding.resizing import preprocess
 from extract.image_encoder import ImageEncoder
-from extract.resizing import preprocess
 from extract.text_encoder import encode_texts
 from pipeline.demo.renderer import Mode, render_frame
 from pipeline.demo.scripts import ACTIONS, ACTIVITIES, NUM_FRAMES, Recording, Split, WorldConfig, draw_recording

@@ -13,7 +13,7 @@ import pytest
 from cache.manifest import Clip, Dataset
 from extract import estimate
 from extract.config import DecodingConfig, ExtractConfig, PoseConfig
-from extract.decode_process import Prepared, PrepareSettings, VideoJob
+from extract.decoding.decode_process import Prepared, PrepareSettings, VideoJob
 from extract.estimate import plan, probe_video
 from extract.video.decode import instants_of_span
 from extract.video.probe import probe

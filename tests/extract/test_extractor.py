@@ -17,11 +17,11 @@ from cache.manifest import Clip, Dataset
 from cache.plan import Plan
 from cache.store import FeatureStore
 from extract.config import ExtractConfig, ImageEncoderConfig, PoseConfig
+from extract.decoding.resizing import preprocess
 from extract.estimate import plan
 from extract.extractor import extract
 from extract.image_encoder import ImageEncoder
 from extract.pose.estimator import PoseEstimator
-from extract.resizing import preprocess
 from extract.video.decode import decode, instants_of_span
 from extract.video.probe import probe
 from tests.extract.kitchen import FAILURES, NUM_FRAMES, TASK, contents, make_config, make_dataset

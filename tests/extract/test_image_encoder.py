@@ -13,8 +13,8 @@ from torchvision.transforms.v2 import functional
 
 from extract import open_clip_model
 from extract.config import ImageEncoderConfig
+from extract.decoding.resizing import preprocess
 from extract.image_encoder import ImageEncoder, image_encoder_fingerprint, image_encoder_spec
-from extract.resizing import preprocess
 from tests.extract.tiny_clip import tiny_clip
 
 CPU = torch.device("cpu")

@@ -9,7 +9,7 @@ import torch
 from cache.errors import FailureCode
 from cache.rows import ClipRows
 from extract import products
-from extract.decode_process import Prepared
+from extract.decoding.decode_process import Prepared
 from extract.frozen_models import FrozenModels
 from extract.image_encoder import ImageEncoder
 from extract.products import VisualPrompts

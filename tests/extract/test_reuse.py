@@ -13,10 +13,10 @@ from cache.manifest import Clip, Dataset
 from cache.shard import write_shard
 from cache.sidecar import SidecarClip, read_sidecar
 from cache.store import FeatureStore
-from extract.committed import clip_rows
 from extract.config import ExtractConfig
 from extract.extractor import extract
-from extract.sources import Sources
+from extract.shards.committed import clip_rows
+from extract.sources.sources import Sources
 from tests.extract.kitchen import contents
 from tests.extract.videos import make_video
 

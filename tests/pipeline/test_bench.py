@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from extract import bench as extract_bench
-from extract import bench_videos
-from extract.bench import BenchReport, Round
-from extract.bench_parts import DECODING
+from extract.bench import stage as extract_bench
+from extract.bench import videos as bench_videos
+from extract.bench.parts import DECODING
+from extract.bench.stage import BenchReport, Round
 from extract.config import ExtractConfig
 from pipeline.commands.bench import bench
-from tests.extract.test_bench import PARTS, cost, one_round
+from tests.extract.bench.test_stage import PARTS, cost, one_round
 
 
 class Asked:

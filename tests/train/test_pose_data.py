@@ -15,8 +15,8 @@ from cache.rows import ClipRows
 from cache.shard import write_shard
 from cache.skeletons import COCO_17
 from cache.store import StreamReader
-from extract.clip_pixels import encode_jpeg
 from extract.config import FramesConfig
+from extract.decoding.clip_pixels import encode_jpeg
 from tests.toys import ACTIVITY, PROVENANCE, joint_rows, toy_dataset, toy_fingerprint
 from tests.train.runs import picture_rows
 from train import frames

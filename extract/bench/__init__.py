@@ -1,0 +1,1 @@
+"""How fast extraction is, against what its parts allow."""

@@ -1,0 +1,1 @@
+"""Frames held against another decoder."""

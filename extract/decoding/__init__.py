@@ -1,0 +1,1 @@
+"""Decode processes: a video in, its clips out, ready for the models."""

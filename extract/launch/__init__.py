@@ -1,0 +1,1 @@
+"""Who runs the loop over shards, and when it stops."""

@@ -1,0 +1,1 @@
+"""Shards: which ones, what they lack, how they are filled and committed."""

@@ -1,0 +1,148 @@
+"""The loop: clips are decoded once, go through the frozen models, and are committed shard by shard.
+
+One process runs it over the shards that it is given, one by one, so that several can share a queue of them. A shard is
+written when the last of its clips has come; when a run is stopped, so are the clips that are ready: nothing else is
+state.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cache.encoder_spec import ImageEncoderSpec
+from cache.errors import Stopped, StorageError, TooManyFailures
+from cache.fingerprint import Fingerprint
+from cache.manifest import Clip, Dataset
+from cache.rows import ClipRows
+from extract.config import ExtractConfig
+from extract.decoding.decode_process import Prepared, PrepareSettings, VideoJob
+from extract.decoding.workers import DecodePool, Delivery
+from extract.frozen_models import FrozenModels
+from extract.launch.failure_policy import Watch
+from extract.products import failed_rows, frame_rows, joint_rows
+from extract.shards.collector import Collector
+from extract.shards.work import ShardTask, video_jobs
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkSettings:
+    """What everyone who fills shards of a cache must know."""
+
+    dataset: Dataset
+    cache: Path
+    config: ExtractConfig
+    streams: frozenset[str]
+    """Those that the shards lack."""
+    workers: int
+    """Decode processes."""
+    allow_outside: bool = False
+    """Also read videos outside the dataset's video root."""
+
+
+def fill_shards(
+    settings: WorkSettings,
+    marks: Mapping[str, Fingerprint],
+    tasks: Iterable[ShardTask],
+    models: FrozenModels,
+    *,
+    watch: Watch,
+    check: Callable[[], None],
+) -> None:
+    """Makes what these shards lack.
+
+    Args:
+        settings: the clips, the cache and how it is made.
+        marks: fingerprints by stream.
+        tasks: shards, taken one by one as decode processes become free.
+        models: the frozen models.
+        watch: told of every clip and failure; what it raises ends the loop.
+        check: called between clips and while waiting; what it raises ends the loop.
+
+    Raises:
+        Stopped, TooManyFailures, StorageError: after the clips that were ready are committed.
+    """
+    loop = _Loop(settings, marks, models, watch)
+    try:
+        with DecodePool(loop.jobs(tasks), loop.preparing, workers=settings.workers, check=check) as pool:
+            for delivery in pool:
+                check()
+                loop.take(delivery)
+        loop.finish()
+    except TooManyFailures as error:
+        if not error.drop:
+            loop.keep_ready()
+        raise
+    except Stopped:
+        loop.keep_ready()
+        raise
+    except StorageError:  # of the videos, or of the cache: then this fails too, and the first error is the one to tell
+        with contextlib.suppress(StorageError):
+            loop.keep_ready()
+        raise
+
+
+class _Loop:
+    def __init__(
+        self, settings: WorkSettings, marks: Mapping[str, Fingerprint], models: FrozenModels, watch: Watch
+    ) -> None:
+        self._settings, self._config = settings, settings.config
+        self._models, self._watch = models, watch
+        self._clips = {clip.id: clip for clip in settings.dataset.clips}
+        self._collector = Collector(settings.cache, marks)
+        self._has_waiting_images = False
+        self.preparing = PrepareSettings(
+            sampling=settings.config.instants,
+            decoding=settings.config.decoding,
+            frames=settings.config.frames,
+            encoder=ImageEncoderSpec.from_fingerprint(marks["visual_prompts"])
+            if "visual_prompts" in settings.streams
+            else None,
+        )
+
+    def jobs(self, tasks: Iterable[ShardTask]) -> Iterator[VideoJob]:
+        """The videos of these shards; rows of a shard are expected from here on."""
+        for task in tasks:
+            self._collector.expect(task)
+            yield from video_jobs(self._settings.dataset, [task], allow_outside=self._settings.allow_outside)
+
+    def take(self, delivery: Delivery) -> None:
+        """Runs the models on a clip and keeps the rows that are ready, of this clip and of earlier ones."""
+        prepared = delivery.clip
+        task = self._collector.tasks[self._collector.shard_of[prepared.clip_id]]
+        for stream, row in self._rows(prepared, self._clips[prepared.clip_id], task.streams_of(prepared.clip_id)):
+            self._keep(stream, row)
+        delivery.release()
+        self._watch.done()
+
+    def finish(self) -> None:
+        """Runs the last, partly filled batch."""
+        if self._has_waiting_images:
+            for row in self._models.visual_prompts.flush():
+                self._keep("visual_prompts", row)
+
+    def keep_ready(self) -> None:
+        """Commits the clips that are ready, before the loop ends for another reason."""
+        if self._has_waiting_images:
+            for row in self._models.visual_prompts.flush():
+                self._collector.add("visual_prompts", row)
+        self._collector.commit_ready()
+
+    def _keep(self, stream: str, row: ClipRows) -> None:
+        if row.failure is not None:
+            self._watch.failed(row.clip_id, row.failure)
+        self._collector.add(stream, row)
+
+    def _rows(self, prepared: Prepared, clip: Clip, wanted: frozenset[str]) -> Iterator[tuple[str, ClipRows]]:
+        if prepared.failure is not None:
+            for stream in sorted(wanted):
+                yield stream, failed_rows(prepared, prepared.failure)
+            return
+        if "frames" in wanted:
+            yield "frames", frame_rows(prepared)
+        if "joints" in wanted:
+            yield "joints", joint_rows(prepared, clip, self._models.pose, self._config)
+        if "visual_prompts" in wanted:
+            self._has_waiting_images = True
+            for row in self._models.visual_prompts.add(prepared):
+                yield "visual_prompts", row
