@@ -79,7 +79,6 @@ class Plan:
             name = "plan.json" if not files else f"plan-{len(files):04d}.json"
             if not create:
                 return cls(shards=shards | _shards_of(cache / name, body, first=len(shards)))
-            cache.mkdir(parents=True, exist_ok=True)
             # Losing the race is fine: the loop reads what the winner wrote and adds only what is still missing.
             atomic.create_bytes(cache / name, atomic.encode_json(body))
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cache import fingerprint
+from cache import atomic, fingerprint
 from cache.fingerprint import Fingerprint
 from cache.manifest import Dataset, Task
 from cache.plan import Plan
@@ -150,6 +150,7 @@ class _Filling:
         for stream, mark in marks.items():
             fingerprint.ensure(self._cache / stream, mark)
             sweep(self._cache / stream)
+        atomic.sweep(self._cache)
         plan = Plan.ensure(self._cache, self._ids, self._config.shard_size)
         self._resolver.remember()
         return plan

@@ -40,6 +40,11 @@ class FrozenModels:
             raise ConfigError(f"--device {name}: {error}. Use cpu, or cuda where torch sees a GPU") from error
         return device
 
+    @property
+    def on_cpu(self) -> bool:
+        """True if a model was asked for, and runs on the CPU."""
+        return "device" in vars(self) and self.device.type == "cpu"
+
     @cached_property
     def visual_prompts(self) -> VisualPrompts:
         """The image encoder with its batch."""

@@ -6,7 +6,6 @@ limited. Pixels leave through shared buffers; two of them per process, so that t
 while the parent still computes on the last one.
 """
 
-import os
 import signal
 import time
 from collections import deque
@@ -31,7 +30,6 @@ from extract.video.probe import VideoInfo, check_file, probe, source_identity
 from extract.video.sampling import Sampling, Seconds
 
 NUM_SLOTS = 2
-_NICENESS = 10
 _SECONDS_BETWEEN_SIGNS = 0.2
 
 
@@ -148,7 +146,6 @@ def failed(span: ClipSpan, failure: Failure, source_size: int = 0, source_sha256
 def run(connection: Connection, settings: PrepareSettings, prepare: Prepare) -> None:
     """The process: takes jobs from the connection until it is told to stop or the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
-    _step_back()
     if settings.encoder is not None:
         _load_preprocessing()
     mailbox = _Mailbox(connection)
@@ -246,15 +243,6 @@ def _prepared(span: ClipSpan, times: DecodedTimes, collected: ClipPixels, proven
         jpegs=tuple(collected.jpegs),
         pixels=collected.pixels,
     )
-
-
-def _step_back() -> None:
-    """Lets the models go first: on a CPU their threads wait for each other, and one that is kept waiting stops all.
-
-    Clips are decoded ahead, so that decoding fills what the models leave.
-    """
-    if hasattr(os, "nice"):
-        os.nice(_NICENESS)
 
 
 def _load_preprocessing() -> None:

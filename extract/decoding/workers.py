@@ -8,6 +8,7 @@ before the end is kept; the clips that were not are failed with the reason.
 
 import logging
 import multiprocessing
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 _QUEUED_JOBS = 2  # one at work and one waiting, so that a process never idles while the parent computes
 _LONGEST_WAIT_SECONDS = 1.0
 _SECONDS_TO_END = 5.0
+_LAST_PRIORITY = 19
 _ADVICE = "its own message stands above. A script that extracts must run under `if __name__ == '__main__':`"
 
 
@@ -90,6 +92,7 @@ class DecodePool:
         workers: int,
         prepare: Prepare = decode_process.prepare_video,
         check: Callable[[], None] = _nothing,
+        steps_back: bool = False,
     ) -> None:
         """A pool that starts when it is entered.
 
@@ -99,11 +102,14 @@ class DecodePool:
             workers: decode processes.
             prepare: what they do with a job.
             check: called at least once a second while the pool waits; what it raises ends the iteration.
+            steps_back: processes run only where others leave a core free. For models on the CPU: their threads wait
+                for each other, and one that is kept waiting stops all; clips are decoded ahead and fill the gaps.
         """
         if workers < 1:
             raise ValueError(f"workers = {workers}: it must be at least 1")
         self._jobs = iter(jobs)
         self._settings, self._prepare, self._check = settings, prepare, check
+        self._steps_back = steps_back
         self._timeout = settings.decoding.timeout_seconds
         self._num_workers = workers
         self._context = multiprocessing.get_context("spawn")
@@ -147,6 +153,8 @@ class DecodePool:
         process: Any = self._context.Process(target=run_child, args=arguments, daemon=True)
         with signals_blocked():
             process.start()
+        if self._steps_back and hasattr(os, "setpriority"):
+            os.setpriority(os.PRIO_PROCESS, process.pid, _LAST_PRIORITY)
         theirs.close()
         started = _Process(process, ours)
         self._processes.append(started)

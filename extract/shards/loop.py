@@ -64,7 +64,9 @@ def fill_shards(
     """
     loop = _Loop(settings, marks, models, watch)
     try:
-        with DecodePool(loop.jobs(tasks), loop.preparing, workers=settings.workers, check=check) as pool:
+        with DecodePool(
+            loop.jobs(tasks), loop.preparing, workers=settings.workers, check=check, steps_back=models.on_cpu
+        ) as pool:
             for delivery in pool:
                 check()
                 loop.take(delivery)

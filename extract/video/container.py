@@ -75,8 +75,11 @@ def video_stream(container: av.container.InputContainer) -> av.video.stream.Vide
     covers = av.stream.Disposition.attached_pic
     streams = [stream for stream in container.streams.video if not stream.disposition & covers]
     if not streams:
-        kinds: list[str] = sorted({stream.type for stream in container.streams})
-        raise VideoError(FailureCode.NO_VIDEO_STREAM, f"the container holds {', '.join(kinds) or 'nothing'}, no video")
+        kinds: list[str] = sorted({stream.type for stream in container.streams} - {"video"})
+        covers_only = " (but a cover picture)" if container.streams.video else ""
+        raise VideoError(
+            FailureCode.NO_VIDEO_STREAM, f"the container holds {', '.join(kinds) or 'nothing'}, no video{covers_only}"
+        )
     best = container.streams.best("video")
     stream = best if best in streams else streams[0]
     if stream.codec_context is None:

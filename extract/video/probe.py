@@ -89,6 +89,8 @@ def probe(
         table = containers.read_packets(container, stream, alive)
         header = containers.header_seconds(stream)
         whole = float(container.duration) / av.time_base if container.duration else None
+        if table.num_packets == 0:
+            raise VideoError(FailureCode.TRUNCATED, "the header is there, the frames are not")
         info = _describe(container, stream, table, _Promise(header, whole), _first_frame(path))
     _check_complete(info, table, min_decodable)
     return info
@@ -229,8 +231,6 @@ def _nominal_from_time(table: containers.PacketTable, duration: float, tick: flo
 
 
 def _check_complete(info: VideoInfo, table: containers.PacketTable, min_decodable: float) -> None:
-    if info.num_frames == 0:
-        raise VideoError(FailureCode.TRUNCATED, "the header is there, the frames are not")
     share = info.num_frames / max(1, info.nominal_num_frames - table.num_hidden)
     if share < min_decodable:
         raise VideoError(

@@ -84,7 +84,7 @@ INPUTS = (
     BadInput("jpeg.mp4", "a JPEG", picture("jpeg"), "not_a_video"),
     BadInput("raw.h264", "H.264 without a container", odd_files.raw, "not_a_video"),
     BadInput("no_index.mp4", "MP4, cut before its index", cut(0.5), "truncated"),
-    BadInput("cut_10.mp4", "MP4, index first, 10 % of it", cut(0.1, **FASTSTART), "corrupt"),
+    BadInput("cut_10.mp4", "MP4, index first, 10 % of it", cut(0.1, **FASTSTART), "truncated"),
     BadInput("cut_50.mp4", "MP4, index first, 50 % of it", cut(0.5, **FASTSTART), "truncated"),
     BadInput("cut_95.mp4", "MP4, index first, 95 % of it", cut(0.95, **FASTSTART), "ok", 0.0, 1.5),
     BadInput("cut.mkv", "half an MKV", cut(0.5, suffix=".mkv"), "truncated"),
