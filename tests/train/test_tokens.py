@@ -161,12 +161,12 @@ def frozen_tokens(folder: Path, token_root: Path | None = None) -> torch.Tensor:
     return batch.frame_tokens
 
 
-def redraw_frames(folder: Path, shards: Sequence[int] = (0, 1, 2), *, video: str = PROVENANCE.source_sha256) -> None:
+def redraw_frames(folder: Path, shards: Sequence[int] = (0, 1, 2)) -> None:
     """Other JPEGs for the clips of some shards, under the same settings."""
     stream = folder / "cache" / "frames"
     for number in shards:
         rows = [
-            replace(picture_rows(clip_id[::-1]), clip_id=clip_id, provenance=replace(PROVENANCE, source_sha256=video))
+            replace(picture_rows(clip_id[::-1]), clip_id=clip_id)
             for clip_id in Plan.load(folder / "cache").shards[number]
         ]
         write_shard(stream, number, "frames", rows, fingerprint=toy_fingerprint("frames"))
@@ -209,8 +209,12 @@ def test_two_worlds_may_share_a_token_folder(tmp_path: Path) -> None:
 
 
 def test_without_frames_tokens_of_another_video_are_refused(folder: Path) -> None:
-    redraw_frames(folder, video="cd" * 32)
     frozen_tokens(folder)
+    mark = toy_fingerprint("visual_prompts", name=toys.ENCODER)
+    for number, clip_ids in Plan.load(folder / "cache").shards.items():
+        other = replace(PROVENANCE, source_sha256="cd" * 32)
+        rows = [replace(visual_prompt_rows(clip_id), provenance=other) for clip_id in clip_ids]
+        write_shard(folder / "cache" / "visual_prompts", number, "visual_prompts", rows, fingerprint=mark)
     (folder / "cache" / "frames").rename(folder / "dropped")
     with pytest.raises(CacheError, match="no stream 'frames'"):
         frozen_tokens(folder)

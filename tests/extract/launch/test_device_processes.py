@@ -2,11 +2,11 @@
 
 import os
 import signal
-import time
 from pathlib import Path
 
 import pytest
 
+from cache import fingerprint
 from cache.errors import ConfigError, DeconfoundError, Stopped, TooManyFailures, WeightsError
 from cache.manifest import Dataset
 from cache.plan import Plan
@@ -97,17 +97,18 @@ class Killer(FailureWatch):
 
     def done(self) -> None:
         super().done()
-        if self.times:
+        busy = [member for member in self.processes._members if member.share and member.process.is_alive()]
+        if self.times and busy:
             self.times -= 1
-            busy = next(member for member in self.processes._members if member.share)
-            busy.process.kill()
-            time.sleep(0.1)
+            busy[0].process.kill()
+            busy[0].process.join()
 
 
 def fill_with_kills(folder: Path, dataset: Dataset, cache: Path, times: int) -> None:
     config = make_config(folder, "frames", shard_size=2)
     plan = Plan.ensure(cache, [clip.id for clip in dataset.clips], config.shard_size)
     marks = Resolver(config, cache).marks()
+    fingerprint.ensure(cache / "frames", marks["frames"])
     tasks = shard_tasks(dataset, cache, plan, sorted(plan.shards), config, marks)
     streams = frozenset({"frames"})
     settings = WorkSettings(dataset=dataset, cache=cache, config=config, streams=streams, workers=1)
