@@ -79,6 +79,8 @@ def plan(
 ) -> ExtractionPlan:
     """What `extract` with the same arguments would find and do.
 
+    Whether the cache was made with other settings is not asked: that takes the weights' digests. `extract` asks it.
+
     Raises:
         ConfigError: a choice of shards that does not exist.
         FingerprintMismatch: the cache holds rows of other videos or spans under ids of this dataset.
@@ -235,7 +237,7 @@ def _hours(
 
 def _kind(device: str) -> str:
     """Key of IMAGES_PER_SECOND; `auto` is the slower one."""
-    return "cuda" if device.partition(":")[0] == "cuda" else "cpu"
+    return "cuda" if device.partition(":")[0] in ("cuda", "all") else "cpu"
 
 
 def _assumptions(config: ExtractConfig, num_probed: int, workers: int, device: str) -> tuple[str, ...]:

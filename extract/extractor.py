@@ -18,6 +18,7 @@ from extract import streams
 from extract.config import ExtractConfig
 from extract.filling import FillOptions, Work, fill
 from extract.launch.failure_policy import FailureLimit, OnProgress
+from extract.launch.stopping import StopSignals
 from extract.shards.overwrite import begin, finish
 
 
@@ -91,28 +92,35 @@ def extract(
         TooManyFailures: more clips failed than may.
         Stopped: SIGTERM, SIGINT or SIGUSR1 came. What was ready is committed; the same command continues.
     """
+    with StopSignals() as signals:
+        options = FillOptions(
+            workers=workers,
+            shards=shards,
+            device=device,
+            ray=ray,
+            retry_failed=retry_failed,
+            overwrite=overwrite,
+            allow_outside=allow_outside,
+            max_failures=max_failures,
+            progress=progress,
+            check=signals.check,
+        )
+        return _extract(dataset, cache, config, options)
+
+
+def _extract(dataset: Dataset, cache: Path, config: ExtractConfig, options: FillOptions) -> ExtractionSummary:
     started = time.monotonic()
-    options = FillOptions(
-        workers=workers,
-        shards=shards,
-        device=device,
-        ray=ray,
-        retry_failed=retry_failed,
-        overwrite=overwrite,
-        allow_outside=allow_outside,
-        max_failures=max_failures,
-        progress=progress,
-    )
     finish_swaps(cache)
     empty_trash(cache)
     roots: dict[str, Path] = dict.fromkeys(config.streams, cache)
-    if overwrite:
+    if options.overwrite:
         roots |= dict.fromkeys(_differing(dataset, cache, config), cache / NEXT)
     works: dict[Path, Work] = {}
     for root in (cache / NEXT, cache):
         chosen = tuple(stream for stream in config.streams if roots[stream] == root)
         if not chosen:
             continue
+        options.check()
         part = replace(config, streams=chosen)
         works[root] = fill(dataset, root, part, options)
         if root != cache:

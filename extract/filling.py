@@ -5,11 +5,12 @@ loaded, and only then are fingerprints and plan written.
 """
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from cache import atomic, fingerprint
+from cache.errors import CacheError
 from cache.fingerprint import Fingerprint
 from cache.manifest import Dataset, Task
 from cache.plan import Plan
@@ -19,7 +20,6 @@ from extract.config import ExtractConfig
 from extract.frozen_models import FrozenModels
 from extract.launch.failure_policy import FailureLimit, FailureWatch, OnProgress
 from extract.launch.launcher import device_names, launcher
-from extract.launch.stopping import StopSignals
 from extract.shards.choice import choose_shards
 from extract.shards.loop import WorkSettings
 from extract.shards.work import ShardTask, check_some_video_exists, learn_sources, shard_tasks
@@ -40,6 +40,8 @@ class FillOptions:
     allow_outside: bool
     max_failures: FailureLimit | None
     progress: OnProgress | None
+    check: Callable[[], None]
+    """Called between pieces of work; raises when a signal has come."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +101,7 @@ class _Filling:
             self._dataset,
             self._cache,
             plan,
-            chosen,
+            self._one_by_one(chosen),
             self._config,
             marks,
             retry_failed=self._options.retry_failed,
@@ -107,6 +109,11 @@ class _Filling:
             sources=self._sources,
         )
         return Work(chosen=chosen, tasks=tasks, texts=missing_texts(self._dataset, self._cache, marks))
+
+    def _one_by_one(self, chosen: list[int]) -> Iterator[int]:
+        for number in chosen:
+            self._options.check()
+            yield number
 
     def _do(self, work: Work, preview: Plan, marks: dict[str, Fingerprint]) -> Work:
         options, devices = self._options, device_names(self._options.device)
@@ -121,19 +128,23 @@ class _Filling:
             allow_outside=options.allow_outside,
         )
         with contextlib.ExitStack() as stack:
-            check = stack.enter_context(StopSignals()).check
             launched = stack.enter_context(launcher(settings, devices, options.ray))
-            launched.start(check)
+            launched.start(options.check)
+            here = FrozenModels(self._config, "auto" if options.ray else devices[0])
+            device = here.device if work.texts else None
+            options.check()
             plan = self._pin(marks)
             marks |= streams.agreed(self._cache, marks)  # another first run may have named the weights otherwise
             if plan != preview:  # somebody else has planned other clips since
                 work = self._survey(plan, marks)
-            if work.texts:
-                device = FrozenModels(self._config, devices[0]).device
-                write_texts(work.texts, self._cache, self._config, marks["text"], device)
+                if not work.streams <= settings.streams:
+                    raise CacheError(f"{self._cache} was changed by another process: run the same command again")
+            for task in work.texts:
+                options.check()
+                write_texts([task], self._cache, self._config, marks["text"], device or here.device)
             if work.tasks:
                 stack.callback(learn_sources, self._sources, self._cache, work.tasks)  # also of a run that is stopped
-                launched.fill(marks, work.tasks, self._watch(work), check)
+                launched.fill(marks, work.tasks, self._watch(work), options.check)
         return work
 
     def _watch(self, work: Work) -> FailureWatch:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from cache.errors import ConfigError
+from cache.errors import ConfigError, VideoError
 from extract.config import ExtractConfig
 from extract.products import VisualPrompts
 
@@ -72,7 +72,17 @@ class FrozenModels:
         """
         if streams - {"frames"}:  # JPEGs need no model, and no seconds to import torch
             _ = self.device
-        if "visual_prompts" in streams:
-            _ = self.visual_prompts
-        if "joints" in streams:
-            _ = self.pose
+        try:
+            if "visual_prompts" in streams:
+                _ = self.visual_prompts
+            if "joints" in streams:
+                _ = self.pose
+        except (RuntimeError, VideoError) as error:
+            from extract.batch_size import is_out_of_memory
+
+            if isinstance(error, RuntimeError) and not is_out_of_memory(error):
+                raise
+            raise ConfigError(
+                f"the models do not fit on {self.device} ({error}): use a smaller batch_size, a smaller model or "
+                "another --device"
+            ) from error

@@ -24,11 +24,13 @@ class ExtractionProgress:
 
     def __init__(self) -> None:
         self._bar: Progress | None = None
+        self._total = 0
 
     def __call__(self, _done: int, failed: int, total: int) -> None:
         """One more clip is done."""
-        if self._bar is None:
-            self._bar = Progress(total, "extract", unit="clip")
+        if self._bar is None or total != self._total:  # with --overwrite there are two parts
+            self._close()
+            self._bar, self._total = Progress(total, "extract", unit="clip"), total
         self._bar.advance(failed=failed)
 
     def __enter__(self) -> Self:
@@ -37,6 +39,9 @@ class ExtractionProgress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._close()
+
+    def _close(self) -> None:
         if self._bar is not None:
             self._bar.close()
 

@@ -28,7 +28,9 @@ logger = logging.getLogger(__name__)
 
 _QUEUED_JOBS = 2  # one at work and one waiting, so that a process never idles while the parent computes
 _LONGEST_WAIT_SECONDS = 1.0
+_SECONDS_TO_START = 600.0
 _SECONDS_TO_END = 5.0
+_MAX_FAILED_STARTS = 3
 _LAST_PRIORITY = 19
 _ADVICE = "its own message stands above. A script that extracts must run under `if __name__ == '__main__':`"
 
@@ -61,8 +63,10 @@ class _Process:
     is_alive: bool = True
 
     def remaining_seconds(self, timeout: float) -> float:
-        """Until its deadline; infinite while it starts, owes nothing, or waits for us to release a buffer."""
-        if not self.is_ready or not self.jobs or len(self.lent) == NUM_SLOTS:
+        """Until its deadline; infinite while it owes nothing, or waits for us to release a buffer."""
+        if not self.is_ready:
+            return self.active_at + _SECONDS_TO_START - time.monotonic()
+        if not self.jobs or len(self.lent) == NUM_SLOTS:
             return float("inf")
         return self.active_at + timeout - time.monotonic()
 
@@ -110,6 +114,7 @@ class DecodePool:
         self._jobs = iter(jobs)
         self._settings, self._prepare, self._check = settings, prepare, check
         self._steps_back = steps_back
+        self._has_started, self._num_failed_starts = False, 0
         self._timeout = settings.decoding.timeout_seconds
         self._num_workers = workers
         self._context = multiprocessing.get_context("spawn")
@@ -180,12 +185,10 @@ class DecodePool:
             kind, *content = process.connection.recv()
         except (EOFError, ConnectionResetError):
             failure = _death_failure(process)
-            if not process.is_ready:
-                raise DeconfoundError(f"{failure.message} before it could start; {_ADVICE}") from None
             yield from self._give_up(process, failure)
             return
         process.active_at = time.monotonic()
-        process.is_ready = True
+        process.is_ready = self._has_started = True
         if kind == "clip":
             yield self._deliver(process, *content)
         elif kind == "grow":
@@ -229,6 +232,9 @@ class DecodePool:
 
     def _give_up(self, process: _Process, failure: Failure) -> Iterator[Delivery]:
         """Ends a process that is stuck or dead; its job fails, the jobs behind it go to its successor."""
+        if not process.is_ready:
+            self._start_again(process, failure)
+            return
         job = process.jobs[0]
         logger.warning("%s: %s", job.path.name, failure.message)
         failures = list(_undelivered(process, failure))
@@ -239,6 +245,16 @@ class DecodePool:
         else:
             self._start_process()
         yield from failures
+
+    def _start_again(self, process: _Process, failure: Failure) -> None:
+        """Replaces a process that never began: no video is to blame. If none ever began, something else is wrong."""
+        if not self._has_started or self._num_failed_starts == _MAX_FAILED_STARTS:
+            raise DeconfoundError(f"{failure.message} before it could start; {_ADVICE}")
+        self._num_failed_starts += 1
+        logger.warning("%s before it could start: another one is started", failure.message)
+        jobs = deque(process.jobs)
+        self._remove(process)
+        self._spawn(jobs)
 
     def _remove(self, process: _Process) -> None:
         self._processes.remove(process)

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from multiprocessing import resource_tracker
 
 _PR_SET_PDEATHSIG = 1
 _STOP_SIGNALS = tuple(
@@ -26,6 +27,8 @@ def signals_blocked() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
+    if multiprocessing.parent_process() is None:
+        resource_tracker.ensure_running()  # the first child would start it, and that unblocks two of the signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
     try:
         yield

@@ -41,6 +41,7 @@ class _Member:
     connection: Connection
     share: list[ShardTask] = field(default_factory=list)
     is_ready: bool = False
+    is_successor: bool = False
 
     def send(self, *message: object) -> None:
         """Sends to the process; one that has just died is noticed by the next receive."""
@@ -144,25 +145,41 @@ class DeviceProcesses:
             member.is_ready = True
         elif kind == "filled":
             member.share = []
+        elif kind == "error" and member.is_successor and not member.is_ready:
+            self._give_up(member, content[0])
         elif kind == "error":
             raise content[0]
         elif watch is not None and kind == "failed":
             watch.failed(*content)
         elif watch is not None and kind == "done":
-            watch.done()
+            watch.done(*content)
 
     def _replace(self, member: _Member, pile: deque[ShardTask], marks: Mapping[str, Fingerprint] | None) -> None:
         member.process.join()
         message = f"the process on {member.device} ended with exit code {member.process.exitcode}"
+        error = DeconfoundError(f"{message}; its own message stands above. The same command continues")
+        if member.is_successor and not member.is_ready:
+            self._give_up(member, error)
+            return
         if not member.is_ready or self._num_restarts == MAX_RESTARTS:
-            raise DeconfoundError(f"{message}; its own message stands above. The same command continues")
+            raise error
         self._num_restarts += 1
         logger.warning("%s: it is started again", message)
         pile.extendleft(reversed(member.share))
         self._members.remove(member)
         successor = self._spawn(member.device)
+        successor.is_successor = True
         if marks is not None:
             successor.send("marks", dict(marks))
+
+    def _give_up(self, member: _Member, error: DeconfoundError) -> None:
+        """Goes on without a device that does not come back, as long as there is another one."""
+        if len(self._members) == 1:
+            raise error
+        logger.warning("going on without %s: %s", member.device, error)
+        self._members.remove(member)
+        member.process.kill()
+        member.connection.close()
 
     def _stop(self, *, drop: bool) -> None:
         """Has every process commit what is ready, and waits for it."""
@@ -185,7 +202,9 @@ def _run(connection: Connection, settings: WorkSettings, device: str) -> None:
         connection.send(("ready",))
         _, marks = connection.recv()
         while True:
-            _, tasks = connection.recv()
+            kind, tasks = connection.recv()
+            if kind == "stop":  # between two shares
+                return
             fill_shards(settings, marks, tasks, models, watch=_Reporter(connection), check=lambda: _obey(connection))
             connection.send(("filled",))
     except DeconfoundError as error:
@@ -203,8 +222,8 @@ class _Reporter:
     def failed(self, clip_id: str, failure: Failure) -> None:
         self._connection.send(("failed", clip_id, failure))
 
-    def done(self) -> None:
-        self._connection.send(("done",))
+    def done(self, clip_id: str) -> None:
+        self._connection.send(("done", clip_id))
 
 
 def _obey(connection: Connection) -> None:

@@ -23,7 +23,7 @@ _UNREACHABLE = (FailureCode.MISSING, FailureCode.PERMISSION, FailureCode.CORRUPT
 
 @dataclass(frozen=True)
 class FailureLimit:
-    """How many failed clips a run may have: a number, or a share of its clips."""
+    """How many failed clips a run may have: a number, or a share of its clips in percent."""
 
     number: float
     is_share: bool = False
@@ -38,11 +38,11 @@ class FailureLimit:
         match = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?)%", text.strip())
         if match is None or (match[2] and float(match[2]) > 100):
             raise ConfigError(f"--max-failures {text!r}: give a number of clips (12) or a share of them (5%)")
-        return cls(int(match[1])) if match[1] else cls(float(match[2]) / 100, is_share=True)
+        return cls(int(match[1])) if match[1] else cls(float(match[2]), is_share=True)
 
     def allowed(self, num_clips: int) -> int:
         """The greatest number of failures that does not stop a run of so many clips."""
-        return int(self.number * num_clips) if self.is_share else int(self.number)
+        return int(self.number * num_clips / 100) if self.is_share else int(self.number)
 
 
 class Watch(Protocol):
@@ -51,8 +51,8 @@ class Watch(Protocol):
     def failed(self, clip_id: str, failure: Failure) -> None:
         """One clip failed in one stream; called before the row is kept."""
 
-    def done(self) -> None:
-        """One more clip has been decoded, or has failed."""
+    def done(self, clip_id: str) -> None:
+        """A clip has been decoded, or has failed; again, if another process had to make its shard once more."""
 
 
 class FailureWatch:
@@ -61,7 +61,7 @@ class FailureWatch:
     Args:
         num_clips: of the run.
         limit: what a person allows; None: any number, after the breaker.
-        root: where the videos are; if it disappears, its videos are not missing.
+        root: where the videos are, for messages.
         breaker: stop when more than half of the first clips fail; off where failed clips are tried again, and where
             a limit was given.
         progress: called with the number of clips done, failed and to do in all, after every clip.
@@ -77,12 +77,17 @@ class FailureWatch:
         progress: OnProgress | None = None,
     ) -> None:
         self.num_clips = num_clips
-        self.num_done = 0
+        self._done: set[str] = set()
         self._progress = progress
         self._allowed = None if limit is None else limit.allowed(num_clips)
         self._breaks = breaker and limit is None
         self._root = root
         self._failed: dict[str, FailureCode] = {}
+
+    @property
+    def num_done(self) -> int:
+        """Clips that were decoded, or failed."""
+        return len(self._done)
 
     @property
     def num_failed(self) -> int:
@@ -94,13 +99,7 @@ class FailureWatch:
 
         Raises:
             TooManyFailures: the limit is passed.
-            StorageError: the videos' folder has disappeared.
         """
-        if failure.code in _UNREACHABLE and self._root is not None and not _is_there(self._root):
-            raise StorageError(
-                f"{self._root} has disappeared or is empty: a disk or a network mount was lost. Bring it back and run "
-                "the same command again"
-            )
         self._failed.setdefault(clip_id, failure.code)
         if self._allowed is not None and self.num_failed > self._allowed:
             raise TooManyFailures(
@@ -108,13 +107,13 @@ class FailureWatch:
                 "What was ready is committed; the same command continues"
             )
 
-    def done(self) -> None:
+    def done(self, clip_id: str) -> None:
         """See `Watch`.
 
         Raises:
             TooManyFailures: more than half of the first clips failed.
         """
-        self.num_done += 1
+        self._done.add(clip_id)
         if self._progress is not None:
             self._progress(self.num_done, self.num_failed, self.num_clips)
         if self._breaks and self.num_done == NUM_FIRST and self.num_failed > NUM_FIRST / 2:
@@ -127,6 +126,19 @@ class FailureWatch:
 
     def _codes(self) -> str:
         return ", ".join(f"{code} {count}" for code, count in sorted(Counter(self._failed.values()).items()))
+
+
+def check_root(root: Path, failure: Failure) -> None:
+    """Call before a failure becomes a row: what cannot be reached because a mount was lost is not missing.
+
+    Raises:
+        StorageError: the videos' folder has disappeared.
+    """
+    if failure.code in _UNREACHABLE and not _is_there(root):
+        raise StorageError(
+            f"{root} has disappeared or is empty: a disk or a network mount was lost. Bring it back and run the same "
+            "command again"
+        )
 
 
 def _is_there(root: Path) -> bool:

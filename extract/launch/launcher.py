@@ -33,7 +33,7 @@ class Launcher(AbstractContextManager["Launcher"], Protocol):
         watch: Watch,
         check: Callable[[], None],
     ) -> None:
-        """Makes what these shards lack; see `shard_loop.fill_shards`."""
+        """Makes what these shards lack; see `shards.loop.fill_shards`."""
 
 
 class OneDevice:

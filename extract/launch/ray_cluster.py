@@ -6,6 +6,8 @@ again, and the shards that it had are made once more. Cache and videos must have
 """
 
 import logging
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -31,7 +33,7 @@ class RayActors:
 
     Args:
         settings: what every actor must know.
-        devices: `cpu`, or `cuda` for an actor on each GPU of the cluster.
+        devices: `cpu`, `cuda` for an actor on each GPU of the cluster, or `auto`: GPUs if it has any.
         address: `auto` (the cluster that this machine is part of), `local` (one on this machine alone), or an address.
     """
 
@@ -45,10 +47,14 @@ class RayActors:
 
     def __enter__(self) -> Self:
         address = None if self._address == "local" else self._address
+        handler = signal.getsignal(signal.SIGTERM)  # Ray sets its own
         try:
             self._ray.init(address=address, logging_level=logging.WARNING, log_to_driver=True)
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise ConfigError(f"--ray {self._address}: {error}. Give auto, local, or HOST:PORT of a head") from error
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, handler)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -56,7 +62,7 @@ class RayActors:
 
     def start(self, check: Callable[[], None]) -> None:
         """Starts an actor for each GPU, or for each group of cores; see `Launcher`."""
-        is_gpu = self._device == "cuda"
+        is_gpu = self._device == "cuda" or (self._device == "auto" and "GPU" in self._ray.cluster_resources())
         resource, amount = ("GPU", 1) if is_gpu else ("CPU", self._settings.workers)
         needs = {"num_gpus" if is_gpu else "num_cpus": amount}
         count = int(self._ray.cluster_resources().get(resource, 0) // amount)
@@ -66,7 +72,7 @@ class RayActors:
                 "--device, or fewer --workers"
             )
         actor = self._ray.remote(max_restarts=_MAX_RESTARTS, max_task_retries=_MAX_RESTARTS, **needs)(ShardActor)
-        self._actors = [actor.remote(self._settings, self._device) for _ in range(count)]
+        self._actors = [actor.remote(self._settings, "cuda" if is_gpu else "cpu") for _ in range(count)]
         for call in [each.load.remote() for each in self._actors]:
             while not self._ray.wait([call], timeout=_SECONDS_BETWEEN_CHECKS)[0]:
                 check()
@@ -98,7 +104,7 @@ class RayActors:
                 for clip_id, failure in self._answer(call):
                     if failure is not None:
                         watch.failed(clip_id, failure)
-                    watch.done()
+                    watch.done(clip_id)
 
     def _answer(self, call: Any) -> Any:  # noqa: ANN401 (whatever the actor's method returns)
         """The result of a call.
@@ -108,9 +114,10 @@ class RayActors:
         """
         try:
             answer = self._ray.get(call)
-        except self._ray.exceptions.RayActorError as error:
+        except self._ray.exceptions.RayError as error:
             raise DeconfoundError(
-                f"an actor died more than {_MAX_RESTARTS} times; the same command continues. Ray says: {error}"
+                f"an actor failed, or died more than {_MAX_RESTARTS} times; the same command continues. Ray says: "
+                f"{error}"
             ) from error
         if isinstance(answer, DeconfoundError):
             raise answer
@@ -154,17 +161,15 @@ class _Outcomes:
     def failed(self, clip_id: str, failure: Failure) -> None:
         self.failures.setdefault(clip_id, failure)
 
-    def done(self) -> None:
+    def done(self, clip_id: str) -> None:
         """Counted by the driver."""
 
 
 def _device_kind(devices: Sequence[str]) -> str:
     kinds = {device.partition(":")[0] for device in devices}
-    if kinds <= {"cpu", "auto"}:
-        return "cpu"
-    if kinds == {"cuda"}:
-        return "cuda"
-    raise ConfigError(f"--ray with --device {','.join(devices)}: give cpu, or cuda for an actor on each GPU")
+    if len(kinds) == 1 and kinds <= {"auto", "cpu", "cuda"}:
+        return kinds.pop()
+    raise ConfigError(f"--ray with --device {','.join(devices)}: give cpu, or cuda for an actor on each GPU, or auto")
 
 
 def _import_ray() -> Any:  # noqa: ANN401 (a module that may be absent)

@@ -12,8 +12,8 @@ from cache.errors import ConfigError
 
 _ENVIRONMENTS = (  # index, its first value and its step, how many
     ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_MIN", "SLURM_ARRAY_TASK_STEP", "SLURM_ARRAY_TASK_COUNT"),
-    ("SLURM_PROCID", None, None, "SLURM_NTASKS"),
-    ("RANK", None, None, "WORLD_SIZE"),
+    ("RANK", None, None, "WORLD_SIZE"),  # before Slurm's: one task may start several ranks
+    ("SLURM_PROCID", None, None, "SLURM_STEP_NUM_TASKS"),  # of a step: a batch script itself is number 0 of 1
 )
 
 

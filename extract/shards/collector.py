@@ -60,12 +60,6 @@ class Collector:
             self._commit(number, stream)
         return len(clip_ids)
 
-    def drop(self) -> None:
-        """Forgets the rows that are not committed: the next run makes them again."""
-        for place, rows in self.rows.items():
-            self._came[place] -= {row.clip_id for row in rows}
-        self.rows.clear()
-
     def _commit(self, number: int, stream: str) -> None:
         rows, folder = self.rows[number, stream], self.cache / stream
         new = {row.clip_id for row in rows}

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache.encoder_spec import ImageEncoderSpec
-from cache.errors import Stopped, StorageError, TooManyFailures
+from cache.errors import DeconfoundError, Stopped, TooManyFailures
 from cache.fingerprint import Fingerprint
 from cache.manifest import Clip, Dataset
 from cache.rows import ClipRows
@@ -19,7 +19,7 @@ from extract.config import ExtractConfig
 from extract.decoding.decode_process import Prepared, PrepareSettings, VideoJob
 from extract.decoding.workers import DecodePool, Delivery
 from extract.frozen_models import FrozenModels
-from extract.launch.failure_policy import Watch
+from extract.launch.failure_policy import Watch, check_root
 from extract.products import failed_rows, frame_rows, joint_rows
 from extract.shards.collector import Collector
 from extract.shards.work import ShardTask, video_jobs
@@ -60,7 +60,7 @@ def fill_shards(
         check: called between clips and while waiting; what it raises ends the loop.
 
     Raises:
-        Stopped, TooManyFailures, StorageError: after the clips that were ready are committed.
+        DeconfoundError: Stopped, TooManyFailures, StorageError, others; after the clips that were ready are committed.
     """
     loop = _Loop(settings, marks, models, watch)
     try:
@@ -78,8 +78,8 @@ def fill_shards(
     except Stopped:
         loop.keep_ready()
         raise
-    except StorageError:  # of the videos, or of the cache: then this fails too, and the first error is the one to tell
-        with contextlib.suppress(StorageError):
+    except (DeconfoundError, OSError):  # if the cache is to blame this fails too, and the first error is to be told
+        with contextlib.suppress(DeconfoundError, OSError):
             loop.keep_ready()
         raise
 
@@ -115,7 +115,7 @@ class _Loop:
         for stream, row in self._rows(prepared, self._clips[prepared.clip_id], task.streams_of(prepared.clip_id)):
             self._keep(stream, row)
         delivery.release()
-        self._watch.done()
+        self._watch.done(prepared.clip_id)
 
     def finish(self) -> None:
         """Runs the last, partly filled batch."""
@@ -132,6 +132,7 @@ class _Loop:
 
     def _keep(self, stream: str, row: ClipRows) -> None:
         if row.failure is not None:
+            check_root(self._settings.dataset.video_root, row.failure)
             self._watch.failed(row.clip_id, row.failure)
         self._collector.add(stream, row)
 

@@ -1,7 +1,7 @@
 """Whether committed rows are of the clip that the manifest means: its span and its file, not its id alone.
 
 Two datasets may use one id for different videos, a span may be edited, a file replaced: features of the old piece would
-be taken for those of the new one. So spans are compared, then sizes, then digests of contents (see source_memory.py).
+be taken for those of the new one. So spans are compared, then sizes, then digests of contents (see memory.py).
 """
 
 from collections.abc import Iterable
@@ -40,7 +40,7 @@ class Sources:
         Args:
             committed: its row.
             retry_failed: a failure is never done.
-            overwrite: rows of another span or file are not done either; otherwise they are remembered, see `refuse`.
+            overwrite: rows of another span or file are not done either; otherwise see `refuse_foreign_rows`.
         """
         if committed.failure is not None:
             is_open = committed.failure.code == FailureCode.OUTSIDE_ROOT and not self._is_closed(committed.id)

@@ -58,6 +58,10 @@ def verify(
     """Check that a cache is what was committed, that its frames are right, that it equals another one."""
     from cache.verify import verify as check
 
+    if num_clips is None and (dataset is not None or videos is not None):
+        raise ConfigError("--dataset and --videos serve --frames N: give both, or none")
+    if against is None and atol:
+        raise ConfigError("--atol is the tolerance of --against CACHE2: give both, or none")
     if num_clips is not None and dataset is None:
         raise ConfigError("--frames decodes videos again: say where they are with --dataset DATASET [--videos FOLDER]")
     reports = check(cache, deep=deep)

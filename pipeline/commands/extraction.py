@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from cache.errors import ConfigError
 from cache.manifest import Dataset
 from pipeline.commands.options import (
     EXIT_FAILED_ITEMS,
@@ -88,6 +89,8 @@ def extract(
     from extract.extractor import extract as run
     from extract.launch.failure_policy import FailureLimit
 
+    if fail_fast and max_failures is not None:
+        raise ConfigError("--fail-fast is --max-failures 0: give one of them")
     limit = "0" if fail_fast else max_failures
     config = load_recipe(recipe, [*_streams_override(streams), *overrides]).extract
     data = Dataset.read(dataset, videos=videos)

@@ -95,8 +95,8 @@ class Killer(FailureWatch):
         super().__init__(11)
         self.processes, self.times = processes, times
 
-    def done(self) -> None:
-        super().done()
+    def done(self, clip_id: str) -> None:
+        super().done(clip_id)
         busy = [member for member in self.processes._members if member.share and member.process.is_alive()]
         if self.times and busy:
             self.times -= 1

@@ -8,14 +8,15 @@ from cache.rows import Failure
 from cache.store import FeatureStore
 from extract.config import ExtractConfig
 from extract.extractor import extract
-from extract.launch.failure_policy import NUM_FIRST, FailureLimit, FailureWatch
+from extract.launch.failure_policy import NUM_FIRST, FailureLimit, FailureWatch, check_root
 from tests.extract.videos import make_video
 
 BROKEN = Failure(code=FailureCode.TRUNCATED, message="cut")
 
 
 @pytest.mark.parametrize(
-    ("text", "num_clips", "allowed"), [("0", 50, 0), ("12", 50, 12), ("5%", 50, 2), ("0.5%", 1000, 5), ("100%", 7, 7)]
+    ("text", "num_clips", "allowed"),
+    [("0", 50, 0), ("12", 50, 12), ("5%", 50, 2), ("0.5%", 1000, 5), ("100%", 7, 7), ("29%", 100, 29)],
 )
 def test_a_limit_is_a_number_or_a_share(text: str, num_clips: int, allowed: int) -> None:
     assert FailureLimit.parse(text).allowed(num_clips) == allowed
@@ -32,7 +33,7 @@ def test_a_run_stops_at_the_failure_that_passes_the_limit() -> None:
     for clip_id in "ab":
         watch.failed(clip_id, BROKEN)
         watch.failed(clip_id, BROKEN)  # in another stream: still one clip
-        watch.done()
+        watch.done(clip_id)
     with pytest.raises(TooManyFailures, match=r"3 of 100 clips failed \(truncated 3\), 2 are allowed") as caught:
         watch.failed("c", BROKEN)
     assert not caught.value.drop
@@ -45,10 +46,10 @@ def test_more_than_half_of_the_first_clips_break_the_circuit(num_broken: int, st
         for number in range(NUM_FIRST):
             if number < num_broken:
                 watch.failed(str(number), BROKEN)
-            watch.done()
+            watch.done(str(number))
         for number in range(100, 140):
             watch.failed(str(number), BROKEN)
-            watch.done()
+            watch.done(str(number))
 
     if stops:
         with pytest.raises(TooManyFailures, match="11 of the first 20 clips failed") as caught:
@@ -59,24 +60,52 @@ def test_more_than_half_of_the_first_clips_break_the_circuit(num_broken: int, st
 
 
 def test_a_limit_or_a_retry_takes_the_place_of_the_breaker() -> None:
-    for watch in (FailureWatch(100, limit=FailureLimit(1.0, is_share=True)), FailureWatch(100, breaker=False)):
+    for watch in (FailureWatch(100, limit=FailureLimit(100.0, is_share=True)), FailureWatch(100, breaker=False)):
         for number in range(NUM_FIRST):
             watch.failed(str(number), BROKEN)
-            watch.done()
+            watch.done(str(number))
+
+
+def test_a_clip_that_is_done_twice_counts_once() -> None:
+    told: list[tuple[int, int, int]] = []
+    watch = FailureWatch(3, progress=lambda *counts: told.append(counts))
+    for clip_id in "aab":
+        watch.done(clip_id)
+    assert told == [(1, 0, 3), (1, 0, 3), (2, 0, 3)]
 
 
 def test_a_root_that_disappears_is_no_missing_video(tmp_path: Path) -> None:
     missing = Failure(code=FailureCode.MISSING, message="no such file")
     root = tmp_path / "mount"
-    watch = FailureWatch(100, root=root)
     with pytest.raises(StorageError, match="has disappeared or is empty"):
-        watch.failed("a", missing)
+        check_root(root, missing)
     root.mkdir()  # an empty mount point
     with pytest.raises(StorageError):
-        watch.failed("a", missing)
+        check_root(root, missing)
+    check_root(root, Failure(code=FailureCode.TOO_SHORT, message=""))
     (root / "b.mp4").touch()
-    watch.failed("a", missing)
-    assert watch.num_failed == 1
+    check_root(root, missing)
+
+
+def test_a_mount_that_is_lost_while_a_run_goes_on_leaves_no_missing_rows(tmp_path: Path) -> None:
+    videos, cache = tmp_path / "videos", tmp_path / "cache"
+    videos.mkdir()
+    names = [f"{number:02d}" for number in range(30)]
+    for name in names:
+        make_video(videos / f"{name}.mp4", num_frames=6)
+    config = ExtractConfig(streams=("frames",), num_frames=2, shard_size=3)
+
+    def unmount(done: int, _failed: int, _total: int) -> None:
+        if done == 5:
+            videos.rename(tmp_path / "unplugged")
+
+    with pytest.raises(StorageError, match="has disappeared"):
+        extract(dataset_of(videos, names), cache, config, progress=unmount)
+    reader = FeatureStore.open(cache).frames
+    assert len(reader.failures) == 0
+    assert len(reader) >= 5
+    (tmp_path / "unplugged").rename(videos)
+    assert extract(dataset_of(videos, names), cache, config).streams["frames"].ok == 30
 
 
 def dataset_of(folder: Path, names: list[str]) -> Dataset:

@@ -30,7 +30,18 @@ def test_a_choice_that_names_nothing_is_refused(choice: str) -> None:
     ("environment", "expected"),
     [
         ({"SLURM_ARRAY_TASK_ID": "3", "SLURM_ARRAY_TASK_MIN": "1", "SLURM_ARRAY_TASK_COUNT": "4"}, [2, 6]),
-        ({"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}, [1, 3, 5, 7]),
+        ({"SLURM_PROCID": "1", "SLURM_STEP_NUM_TASKS": "2", "SLURM_NTASKS": "4"}, [1, 3, 5, 7]),
+        ({"SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "1", "SLURM_NTASKS": "4"}, list(range(8))),
+        ({"RANK": "1", "WORLD_SIZE": "4", "SLURM_PROCID": "0", "SLURM_STEP_NUM_TASKS": "2"}, [1, 5]),
+        (
+            {
+                "SLURM_ARRAY_TASK_ID": "5",
+                "SLURM_ARRAY_TASK_MIN": "1",
+                "SLURM_ARRAY_TASK_STEP": "2",
+                "SLURM_ARRAY_TASK_COUNT": "3",
+            },
+            [2, 5],
+        ),
         ({"RANK": "0", "WORLD_SIZE": "8"}, [0]),
     ],
 )

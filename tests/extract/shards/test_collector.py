@@ -84,19 +84,6 @@ def test_a_clip_counts_once_however_many_streams_it_is_in(tmp_path: Path) -> Non
     assert collector.commit_ready() == 1
 
 
-def test_dropped_rows_are_not_committed_and_may_come_again(tmp_path: Path) -> None:
-    collector = make_collector(tmp_path, "abc")
-    add(collector, "a")
-    collector.commit_ready()
-    add(collector, "b")
-    collector.drop()
-    assert collector.commit_ready() == 0
-    add(collector, "c")
-    assert committed(tmp_path) == ["a"]  # b is missing still
-    add(collector, "b")
-    assert committed(tmp_path) == ["a", "b", "c"]
-
-
 def test_a_commit_that_a_full_disk_refused_can_be_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     collector = make_collector(tmp_path, "ab")
     with monkeypatch.context() as patch:
