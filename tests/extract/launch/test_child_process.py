@@ -6,7 +6,7 @@ import pytest
 
 ROOT = Path(__file__).parents[3]
 SCRIPT = """
-import multiprocessing, os, re, signal, time
+import multiprocessing, re, signal, time
 from extract.launch.child_process import signals_blocked
 
 def wait():
@@ -18,9 +18,9 @@ if __name__ == "__main__":
         process = context.Process(target=wait, daemon=True)
         with signals_blocked():
             process.start()
-        print(re.search("SigBlk:\\\\s*(\\\\w+)", open(f"/proc/{process.pid}/status").read())[1])
+        print(re.search(r"SigBlk:\\s*(\\w+)", open(f"/proc/{process.pid}/status").read())[1])
+        process.kill()
     print(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
-    os._exit(0)
 """
 
 
