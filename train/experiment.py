@@ -16,8 +16,9 @@ from cache.errors import ConfigError
 from cache.fingerprint import Fingerprint
 from cache.manifest import Dataset, Task
 from cache.store import FeatureStore
+from train.clip_set import ClipSet, select_clips
 from train.config import TrainConfig
-from train.data import BatchSource, ClipSet, select_clips
+from train.data import BatchSource
 from train.methods.causal import CausalMethod, find_video_encoder
 from train.methods.method import Method
 

@@ -18,8 +18,9 @@ from torch import Tensor
 from cache.errors import CacheError, ConfigError
 from cache.rows import Joints
 from cache.store import StreamReader
+from train.clip_set import ClipSet, check_one_video, denser
 from train.config import TrainConfig
-from train.data import ClipSet, check_one_video, decode_frames, denser, read_ahead
+from train.data import decode_frames, read_ahead
 from train.refinement import pose_frame_of
 from train.sampling import Indices, clip_generator, segment_centres
 from train.views import Extent, View, crop_views, joints_on_picture, random_view, view_frames, view_joints

@@ -16,7 +16,7 @@ from extract.video.decode import instants_of_span
 from extract.video.probe import VideoInfo, probe
 from extract.video.sampling import frames_on_screen
 from tests.extract.kitchen import FAILURES, contents, make_config, make_dataset
-from train.data import check_instants, select_clips
+from train.clip_set import check_instants, select_clips
 
 POLICIES: dict[str, dict[str, Any]] = {
     "fps": {"sampling": "fps", "fps": 4.0},

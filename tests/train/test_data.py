@@ -17,8 +17,9 @@ from cache.store import StreamReader
 from tests.toys import ACTIVITY, ATOMIC, toy_fingerprint, visual_prompt_rows
 from tests.train.runs import open_store, picture_rows, tiny_config, write_toys
 from train import data, frames
+from train.clip_set import check_instants, select_clips
 from train.config import AugmentConfig, TrainConfig
-from train.data import FrameSource, TokenSource, check_instants, read_ahead, select_clips
+from train.data import FrameSource, TokenSource, read_ahead
 from train.sampling import batches
 
 CPU = torch.device("cpu")

@@ -20,8 +20,8 @@ from extract.decoding.clip_pixels import encode_jpeg
 from tests.toys import ACTIVITY, PROVENANCE, joint_rows, toy_dataset, toy_fingerprint
 from tests.train.runs import picture_rows
 from train import frames
+from train.clip_set import select_clips
 from train.config import TrainConfig
-from train.data import select_clips
 from train.models.pevl_config import PeVLConfig
 from train.pose_data import PoseBatch, PoseSource, check_pose_instants, crops_of, pose_instants, video_instants
 from train.views import crop_views, view_frames

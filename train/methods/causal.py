@@ -16,8 +16,9 @@ from cache.fingerprint import RANDOM_WEIGHTS, Fingerprint
 from cache.manifest import Task
 from cache.store import FeatureStore, StreamReader
 from cache.weights_file import WeightsFile, find_weights
+from train.clip_set import ClipSet, check_instants
 from train.config import TrainConfig
-from train.data import Batch, ClipSet, FrameSource, Source, TokenSource, check_instants
+from train.data import Batch, FrameSource, Source, TokenSource
 from train.frames import normalise
 from train.losses import task_loss
 from train.methods.method import check_one_model, check_widths, random_notices

@@ -14,7 +14,8 @@ from cache.errors import ConfigError, FingerprintMismatch
 from cache.fingerprint import Fingerprint
 from cache.store import StreamReader
 from cache.text import TextFeatures
-from train.data import BatchSource, ClipSet
+from train.clip_set import ClipSet
+from train.data import BatchSource
 
 BatchT = TypeVar("BatchT")
 

@@ -20,9 +20,10 @@ from cache.fingerprint import Fingerprint
 from cache.manifest import Task
 from cache.skeletons import SKELETONS
 from cache.store import FeatureStore, StreamReader
+from train.clip_set import ClipSet
 from train.clip_weights import clip_shape, find_clip_weights, load_clip, tokenize
 from train.config import TrainConfig
-from train.data import BatchSource, ClipSet
+from train.data import BatchSource
 from train.frames import normalise
 from train.image_tokens import STREAM, frozen_encoder, token_fingerprint
 from train.methods.method import check_one_model, random_notices
