@@ -22,8 +22,8 @@ from extract.checks.referees import Referee, find_ffmpeg, referee_for
 from extract.config import DecodingConfig, FramesConfig
 from extract.decoding.decode_process import ClipSpan, Prepared, PrepareSettings, VideoJob
 from extract.decoding.workers import DecodePool
-from extract.video.probe import check_file, source_identity
 from extract.video.sampling import Sampling
+from extract.video.source_file import check_file, source_identity
 
 Outcome = Literal["equal", "close", "wrong", "unreadable", "not checked"]
 _STREAM = "frames"

@@ -26,8 +26,9 @@ from extract.decoding.clip_pixels import ClipPixels
 from extract.sources.video_root import check_inside
 from extract.video.decode import DecodedTimes, decode_pieces, instants_of_span
 from extract.video.pieces import Images, Piece
-from extract.video.probe import VideoInfo, check_file, probe, source_identity
+from extract.video.probe import VideoInfo, probe
 from extract.video.sampling import Sampling, Seconds
+from extract.video.source_file import check_file, source_identity
 
 NUM_SLOTS = 2
 _SECONDS_BETWEEN_SIGNS = 0.2

@@ -18,7 +18,6 @@ from cache.rows import Failure
 OnProgress = Callable[[int, int, int], None]
 """Called with the number of clips done, failed and to do in all, after every clip."""
 NUM_FIRST = 20
-_UNREACHABLE = (FailureCode.MISSING, FailureCode.PERMISSION, FailureCode.CORRUPT)
 
 
 @dataclass(frozen=True)
@@ -128,13 +127,13 @@ class FailureWatch:
         return ", ".join(f"{code} {count}" for code, count in sorted(Counter(self._failed.values()).items()))
 
 
-def check_root(root: Path, failure: Failure) -> None:
-    """Call before a failure becomes a row: what cannot be reached because a mount was lost is not missing.
+def check_root(root: Path) -> None:
+    """Call before a failure becomes a row: whatever its code, the video is not to blame when a mount was lost.
 
     Raises:
         StorageError: the videos' folder has disappeared.
     """
-    if failure.code in _UNREACHABLE and not _is_there(root):
+    if not _is_there(root):
         raise StorageError(
             f"{root} has disappeared or is empty: a disk or a network mount was lost. Bring it back and run the same "
             "command again"

@@ -132,7 +132,7 @@ class _Loop:
 
     def _keep(self, stream: str, row: ClipRows) -> None:
         if row.failure is not None:
-            check_root(self._settings.dataset.video_root, row.failure)
+            check_root(self._settings.dataset.video_root)
             self._watch.failed(row.clip_id, row.failure)
         self._collector.add(stream, row)
 

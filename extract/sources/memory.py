@@ -12,7 +12,7 @@ from typing import Any
 
 from cache import atomic
 from cache.errors import CorruptShard, StorageError, VideoError
-from extract.video.probe import source_identity
+from extract.video.source_file import source_identity
 
 logger = logging.getLogger(__name__)
 

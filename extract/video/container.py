@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cache.errors import FailureCode, VideoError
+from extract.video.source_file import file_error
 
 # Only containers of video: a playlist named .mp4 could make FFmpeg open other files, a text file is a "tty" video.
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,flv,asf,ogg,mxf,nut,gif,apng,png_pipe"
@@ -51,17 +52,17 @@ def open_container(path: Path) -> Iterator[av.container.InputContainer]:
     """Opens a video for reading.
 
     Raises:
-        VideoError: not a video, or one whose header was cut off.
+        VideoError: not a video, one whose header was cut off, or a file that has gone.
     """
     with contextlib.ExitStack() as stack:
         absolute = str(path.absolute())
         # FFmpeg's API takes UTF-8 names only; a name with other bytes is read through a Python file.
         is_utf8 = absolute.isprintable() or absolute.encode("utf-8", "replace").decode() == absolute
-        source = absolute if is_utf8 else stack.enter_context(path.open("rb"))
         options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "file"}
         try:
+            source = absolute if is_utf8 else stack.enter_context(path.open("rb"))
             container: Any = stack.enter_context(av.open(source, container_options=options, metadata_errors="replace"))
-        except (av.error.FFmpegError, ValueError) as error:
+        except (OSError, av.error.FFmpegError, ValueError) as error:
             raise _unreadable(path, error) from error
         yield container
 
@@ -156,8 +157,11 @@ def header_seconds(stream: av.video.stream.VideoStream) -> float | None:
 
 
 def _unreadable(path: Path, error: Exception) -> VideoError:
-    with path.open("rb") as file:
-        start = file.read(16)
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+    except OSError as gone:
+        return file_error(path, gone)
     reason = getattr(error, "strerror", None) or str(error)
     if _MAGIC.match(start):
         return VideoError(

@@ -5,10 +5,6 @@ FIFO, so the file system is asked first, then the container, and one frame is de
 (rotation, true size).
 """
 
-import errno
-import hashlib
-import os
-import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -20,10 +16,10 @@ import numpy.typing as npt
 
 from cache.errors import FailureCode, VideoError
 from extract.video import container as containers
+from extract.video.source_file import check_file
 
 MAX_PIXELS = 33_177_600
 MIN_DECODABLE = 0.9
-_MEBIBYTE = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,55 +90,6 @@ def probe(
         info = _describe(container, stream, table, _Promise(header, whole), _first_frame(path))
     _check_complete(info, table, min_decodable)
     return info
-
-
-def check_file(path: Path) -> None:
-    """Asks the file system whether `path` is a regular, readable, non-empty file.
-
-    Raises:
-        VideoError: with the cause.
-    """
-    try:
-        link = path.lstat()
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            kind = "directory" if stat.S_ISDIR(status.st_mode) else "special file (FIFO, device or socket)"
-            raise VideoError(FailureCode.NOT_A_FILE, f"is a {kind}")
-        if status.st_size == 0:
-            raise VideoError(FailureCode.EMPTY, "has 0 bytes")
-        os.close(os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0)))
-    except FileNotFoundError as error:
-        dangling = "link" in locals() and stat.S_ISLNK(link.st_mode)
-        what = "is a link to a file that does not exist" if dangling else "no such file"
-        raise VideoError(FailureCode.MISSING, what) from error
-    except PermissionError as error:
-        raise VideoError(FailureCode.PERMISSION, "may not be read by this user") from error
-    except (OSError, ValueError) as error:
-        raise _unreachable(error) from error
-
-
-def source_identity(path: Path) -> tuple[int, str]:
-    """Size in bytes, and the sha256 of that size with the first and last MiB: it survives copying, unlike a date.
-
-    Raises:
-        VideoError: the disk refuses to read the file.
-    """
-    try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            digest = hashlib.sha256(str(size).encode() + b"\0")
-            digest.update(file.read(_MEBIBYTE))
-            file.seek(max(0, size - _MEBIBYTE))
-            digest.update(file.read(_MEBIBYTE))
-    except OSError as error:
-        raise VideoError(FailureCode.CORRUPT, f"cannot be read ({error})") from error
-    return size, digest.hexdigest()
-
-
-def _unreachable(error: Exception) -> VideoError:
-    if isinstance(error, OSError) and error.errno == errno.ELOOP:
-        return VideoError(FailureCode.LOOP, "is a link that leads back to itself")
-    return VideoError(FailureCode.MISSING, f"cannot be reached ({error})")
 
 
 def _first_frame(path: Path) -> av.VideoFrame:

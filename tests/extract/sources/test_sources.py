@@ -23,8 +23,8 @@ from extract.sources import memory as source_memory
 from extract.sources.memory import FILE_NAME, SourceMemory
 from extract.sources.sources import Sources
 from extract.sources.video_root import VideoFiles, check_inside, video_files
-from extract.video.probe import source_identity
 from extract.video.sampling import Sampling
+from extract.video.source_file import source_identity
 from tests.toys import frame_rows, toy_fingerprint
 
 CONFIG = ExtractConfig(streams=("frames",))

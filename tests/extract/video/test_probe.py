@@ -8,7 +8,8 @@ from PIL import Image
 
 from cache.errors import FailureCode, VideoError
 from extract.video.decode import decode
-from extract.video.probe import probe, source_identity
+from extract.video.probe import probe
+from extract.video.source_file import source_identity
 from tests.extract.ffmpeg_program import convert
 from tests.extract.videos import all_frames, copy_from, make_sound, make_video
 
