@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from cache import atomic
 from cache.errors import ManifestError
+from cache.manifest_json import CLIPS_FILE, HEADER_FILE, clip_rows, counts, mapping, read_header, text_lists, texts
 
 TaskKind = Literal["single", "multi"]
 SCHEMA_VERSION = 1
@@ -93,6 +94,9 @@ class Dataset:
     protocols: Mapping[str, tuple[str, ...]]
     clips: tuple[Clip, ...]
     video_root: Path
+    official_counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    """Protocol -> split -> clips that the benchmark has there; nothing where that is not known. A copy of it with fewer
+    clips must not pass for the whole: metrics are given beside this number."""
 
     def __post_init__(self) -> None:
         tasks = {task.name: task for task in self.tasks}
@@ -167,7 +171,7 @@ class Dataset:
         """Writes `dataset.json` and `clips.jsonl`; a root inside or beside the folder is stored relative to it."""
         folder.mkdir(parents=True, exist_ok=True)
         lines = [json.dumps(_clip_to_json(clip)) for clip in self.clips]
-        atomic.write_bytes(folder / "clips.jsonl", "".join(line + "\n" for line in lines).encode())
+        atomic.write_bytes(folder / CLIPS_FILE, "".join(line + "\n" for line in lines).encode())
         body = {
             "schema_version": SCHEMA_VERSION,
             "name": self.name,
@@ -184,8 +188,10 @@ class Dataset:
             ],
             "protocols": {name: list(splits) for name, splits in self.protocols.items()},
         }
+        if self.official_counts:
+            body["official_counts"] = {name: dict(splits) for name, splits in self.official_counts.items()}
         text = json.dumps(body, indent=1) + "\n"
-        atomic.write_bytes(folder / "dataset.json", text.encode())
+        atomic.write_bytes(folder / HEADER_FILE, text.encode())
 
     @classmethod
     def read(cls, folder: Path, *, videos: Path | None = None) -> Self:
@@ -198,15 +204,15 @@ class Dataset:
         Raises:
             ManifestError: a file is absent, is not the format, or contradicts itself (with file and line).
         """
-        body = _read_header(folder / "dataset.json")
+        body = read_header(folder / HEADER_FILE, SCHEMA_VERSION)
         override = videos or (Path(os.environ[VIDEOS_VARIABLE]) if os.environ.get(VIDEOS_VARIABLE) else None)
         try:
             tasks = tuple(
                 Task(
                     name=task["name"],
                     kind=task["kind"],
-                    class_names=_texts(task["class_names"], f"class_names of task {task['name']!r}"),
-                    prompts=_texts(task["prompts"], f"prompts of task {task['name']!r}"),
+                    class_names=texts(task["class_names"], f"class_names of task {task['name']!r}"),
+                    prompts=texts(task["prompts"], f"prompts of task {task['name']!r}"),
                 )
                 for task in body["tasks"]
             )
@@ -214,12 +220,13 @@ class Dataset:
                 name=str(body["name"]),
                 version=str(body["version"]),
                 tasks=tasks,
-                protocols=_text_lists(body["protocols"], "protocols"),
-                clips=tuple(_read_clips(folder / "clips.jsonl")),
+                protocols=text_lists(body["protocols"], "protocols"),
+                clips=tuple(_read_clips(folder / CLIPS_FILE)),
                 video_root=override or folder / body["video_root"],
+                official_counts=counts(body.get("official_counts", {}), "official_counts"),
             )
         except (KeyError, TypeError) as error:
-            raise ManifestError(f"{folder / 'dataset.json'}: missing or malformed key {error}") from error
+            raise ManifestError(f"{folder / HEADER_FILE}: missing or malformed key {error}") from error
 
 
 def _check_labels(
@@ -267,52 +274,27 @@ def _clip_to_json(clip: Clip) -> dict[str, Any]:
     }
 
 
-def _texts(value: Any, where: str) -> tuple[str, ...]:  # noqa: ANN401 (JSON from a person)
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise ManifestError(f"{where}: expected a list of texts, got {json.dumps(value)[:80]}")
-    return tuple(value)
+def clip_from_json(row: Mapping[str, Any]) -> Clip:
+    """One line of `clips.jsonl`.
 
-
-def _mapping(value: Any, where: str) -> Mapping[str, Any]:  # noqa: ANN401 (JSON from a person)
-    if not isinstance(value, dict):
-        raise ManifestError(f"{where}: expected an object like {{...}}, got {json.dumps(value)[:80]}")
-    return value
-
-
-def _text_lists(value: Any, where: str) -> dict[str, tuple[str, ...]]:  # noqa: ANN401 (JSON from a person)
-    return {key: _texts(item, f"{where}.{key}") for key, item in _mapping(value, where).items()}
-
-
-def _read_header(path: Path) -> dict[str, Any]:
+    Raises:
+        ManifestError: a key is unknown, missing or of the wrong kind, or the clip contradicts itself.
+    """
+    values = dict(row)
     try:
-        body = json.loads(path.read_text(encoding="utf-8-sig"))
-    except FileNotFoundError:
-        raise ManifestError(f"{path} does not exist; make a dataset folder with `deconfound prepare`") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ManifestError(f"{path} is not utf-8 JSON: {error}") from error
-    version = body.get("schema_version") if isinstance(body, dict) else None
-    if version != SCHEMA_VERSION:
-        raise ManifestError(f"{path}: schema_version is {version!r}, this version reads {SCHEMA_VERSION}")
-    return body
+        labels = text_lists(values.pop("labels", {}), "labels")
+        for key in ("splits", "groups"):
+            texts(list(mapping(values.get(key, {}), key).values()), key)
+        return Clip(labels=labels, **values)
+    except TypeError as error:
+        raise ManifestError(str(error)) from error
 
 
 def _read_clips(path: Path) -> list[Clip]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except FileNotFoundError:
-        raise ManifestError(f"{path} does not exist; it holds one clip a line") from None
-    except UnicodeDecodeError as error:
-        raise ManifestError(f"{path} is not utf-8: {error}") from error
     clips = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for number, row in clip_rows(path):
         try:
-            row = json.loads(line)
-            labels = _text_lists(row.pop("labels", {}), "labels")
-            for key in ("splits", "groups"):
-                _texts(list(_mapping(row.get(key, {}), key).values()), key)
-            clips.append(Clip(labels=labels, **row))
-        except (json.JSONDecodeError, TypeError, AttributeError, ManifestError) as error:
+            clips.append(clip_from_json(row))
+        except ManifestError as error:
             raise ManifestError(f"{path}, line {number}: {error}") from error
     return clips

@@ -11,7 +11,6 @@ import click
 
 from cache.progress import Progress
 from pipeline.commands.options import PATH, device_option, json_option
-from pipeline.datasets.folder import VIDEO_SUFFIXES
 from pipeline.tables import format_seconds, format_table
 
 if TYPE_CHECKING:
@@ -140,8 +139,7 @@ def _files(given: Sequence[Path]) -> list[Path]:
     """Files as they are given; of a folder all that look like videos."""
     found: list[Path] = []
     for path in given:
-        inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in VIDEO_SUFFIXES and file.is_file())
-        found += inside if path.is_dir() else [path]
+        found += [path / name for name in sorted(VideoFolder(path).paths)] if path.is_dir() else [path]
     if given and not found:
         raise click.UsageError(f"no videos in {', '.join(str(path) for path in given)}")
     return found

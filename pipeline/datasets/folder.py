@@ -14,12 +14,10 @@ from pathlib import Path
 
 from cache.errors import ManifestError
 from cache.manifest import Clip, Dataset, Task
+from pipeline.datasets.videos import VIDEO_SUFFIXES, VideoFolder
 
 TASK = "action"
 PROTOCOL = "default"
-VIDEO_SUFFIXES = frozenset(
-    [".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm"]
-)
 _SPLIT_NAMES = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 
 
@@ -35,9 +33,7 @@ def prepare_folder(videos: Path, *, name: str | None = None, prompt: str = "{}",
     Raises:
         ManifestError: no such folder, no videos in it, or a mixture of the three layouts.
     """
-    if not videos.is_dir():
-        raise ManifestError(f"{videos} is not a folder; --videos takes the folder that holds the videos")
-    paths = sorted(path.relative_to(videos) for path in videos.rglob("*") if _is_video(path))
+    paths = sorted(Path(path) for path in VideoFolder(videos).paths)
     if not paths:
         raise ManifestError(f"{videos} holds no videos; known endings: {' '.join(sorted(VIDEO_SUFFIXES))}")
     depths = {len(path.parts) for path in paths}
@@ -52,10 +48,6 @@ def prepare_folder(videos: Path, *, name: str | None = None, prompt: str = "{}",
         f"{videos} mixes layouts (videos at depths {sorted(depths)}). Accepted: VIDEOS/*.mp4, VIDEOS/<class>/*.mp4, "
         f"or VIDEOS/<split>/<class>/*.mp4 with splits named {', '.join(_SPLIT_NAMES)}"
     )
-
-
-def _is_video(path: Path) -> bool:
-    return path.suffix.lower() in VIDEO_SUFFIXES and not path.is_dir() and not path.name.startswith(".")
 
 
 def _flat(videos: Path, paths: Iterable[Path], name: str | None) -> Dataset:

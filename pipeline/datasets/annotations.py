@@ -1,0 +1,144 @@
+"""Annotation files as people have them: with a BOM, with CRLF, with trailing blanks, with commas in quotes.
+
+Every line and row remembers its file and number, so that an adapter's complaint names both. Nothing is guessed: another
+encoding, a missing column, a file that is there twice are refused with what was found and what is accepted.
+"""
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cache.errors import ManifestError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A line of a file, numbered from 1."""
+
+    path: Path
+    number: int
+
+    def error(self, message: str) -> ManifestError:
+        """A complaint about this line, to be raised."""
+        return ManifestError(f"{self.path}, line {self.number}: {message}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line(Place):
+    """One line without the blanks around it."""
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row(Place):
+    """One row of a table by column, without the blanks around its cells."""
+
+    cells: Mapping[str, str]
+
+    def number_in(self, column: str) -> float:
+        """A cell as a finite number; ManifestError if it is none."""
+        return parse_number(self, self.cells[column], column)
+
+
+def read_text(path: Path) -> str:
+    """A file in UTF-8, with or without a BOM.
+
+    Raises:
+        ManifestError: no such file, or another encoding.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ManifestError(f"{path} does not exist") from None
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"{path} is not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8") from error
+
+
+def read_lines(path: Path) -> list[Line]:
+    """The lines of a text file that hold something."""
+    lines = enumerate(read_text(path).splitlines(), start=1)
+    return [Line(path=path, number=number, text=text.strip()) for number, text in lines if text.strip()]
+
+
+def read_table(path: Path, columns: Sequence[str]) -> Iterator[Row]:
+    """The rows of a comma-separated file with a header (RFC 4180: cells in quotes may hold commas and line ends).
+
+    Args:
+        path: the file.
+        columns: those that must be there; others are kept too.
+
+    Raises:
+        ManifestError: a column is missing, or a row has more or fewer cells than the header.
+    """
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        absent = [name for name in columns if name not in header]
+        if absent:
+            raise Place(path=path, number=1).error(f"no column {', '.join(absent)}; the header is {','.join(header)!r}")
+        for cells in reader:
+            place = Place(path=path, number=reader.line_num)
+            if not any(cell.strip() for cell in cells):
+                continue
+            if len(cells) != len(header):
+                raise place.error(f"{len(cells)} cells under a header of {len(header)}; cells with commas need quotes")
+            values = dict(zip(header, (cell.strip() for cell in cells), strict=True))
+            yield Row(path=path, number=place.number, cells=values)
+    except csv.Error as error:
+        raise Place(path=path, number=reader.line_num).error(f"not a comma-separated file: {error}") from error
+
+
+def read_json(path: Path) -> Any:  # noqa: ANN401 (any JSON)
+    """A JSON file; ManifestError names the line where it stops being one."""
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise Place(path=path, number=error.lineno).error(f"not JSON: {error.msg}") from error
+
+
+def parse_number(place: Place, text: str, what: str) -> float:
+    """A finite number; ManifestError if the text is none."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise place.error(f"{what} is {text[:40]!r}, not a number") from None
+    if not abs(value) < float("inf"):
+        raise place.error(f"{what} is {text[:40]!r}, not a finite number")
+    return value
+
+
+def find_file(folder: Path, *names: str) -> Path | None:
+    """The file of the first of these names that lies in the folder, at any depth.
+
+    Raises:
+        ManifestError: the folder is none, or holds several of that name.
+    """
+    if not folder.is_dir():
+        raise ManifestError(f"{folder} is not a folder; --annotations takes the folder of the official files")
+    for name in names:
+        found = sorted(path for path in folder.rglob(name) if path.is_file())
+        if len(found) > 1:
+            listed = ", ".join(str(path.relative_to(folder)) for path in found[:5])
+            raise ManifestError(f"{folder} holds {len(found)} files named {name} ({listed}): give the folder of one")
+        if found:
+            return found[0]
+    return None
+
+
+def require_file(folder: Path, *names: str, source: str) -> Path:
+    """As `find_file`, but there must be one.
+
+    Args:
+        folder: where to look, at any depth.
+        names: accepted file names, the usual one first.
+        source: where people get it, for the message.
+    """
+    found = find_file(folder, *names)
+    if found is None:
+        raise ManifestError(f"{folder} holds no {' or '.join(names)}; it comes from {source}")
+    return found

@@ -1,0 +1,154 @@
+"""What `prepare` made of a benchmark, beside what the benchmark should be: counts, what is missing, and why.
+
+Clips whose video is missing stay in the manifest, so that later every metric says on how many of the official clips it
+stands. The decision to question: a clip that the benchmark lists but cannot label (Toyota-Smarthome's 32nd class) stays
+too, without a label; nothing is trained or tested on it, and it is counted.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cache import atomic
+from cache.manifest import Clip, Dataset
+from pipeline.datasets.videos import VideoFolder
+from pipeline.tables import format_table
+
+MISSING_FILE = "missing_videos.txt"
+_MOST_LISTED = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preparation:
+    """A dataset and what a person should know of how it was made."""
+
+    dataset: Dataset
+    notes: tuple[str, ...] = ()
+    """What differs from the benchmark as published, and why; each a sentence."""
+    known_broken: Mapping[str, str] = field(default_factory=dict)
+    """Clip id -> what others found wrong with it. Such clips stay."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Benchmark:
+    """How the official files of one benchmark become a dataset."""
+
+    name: str
+    """Of the dataset; reports find the benchmark's rules and printed figures by it."""
+    prompt: str
+    """Template of the class prompts, as the paper that reports on it has it; `{}` is the class text."""
+    prepare: Callable[["Request"], Preparation]
+    versions: tuple[str, ...] = ()
+    """Accepted by --version, the default first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a person asked for."""
+
+    annotations: Path
+    videos: VideoFolder
+    prompt: str
+    version: str = ""
+
+    def prompts(self, class_texts: tuple[str, ...]) -> tuple[str, ...]:
+        """The prompts of these classes."""
+        return tuple(self.prompt.replace("{}", text) for text in class_texts)
+
+
+def describe(preparation: Preparation, videos: VideoFolder) -> dict[str, Any]:
+    """The object that `prepare --json` prints.
+
+    `protocols.<name>.<split>` holds `clips` (in the manifest), `official` (null if unknown), `missing_videos` and
+    `unlabelled` {task: clips}.
+    """
+    dataset = preparation.dataset
+    missing = {clip.video for clip in dataset.clips} - videos.paths
+    broken = {
+        clip.id: preparation.known_broken[clip.id] for clip in dataset.clips if clip.id in preparation.known_broken
+    }
+    return {
+        "dataset": dataset.name,
+        "version": dataset.version,
+        "clips": len(dataset.clips),
+        "videos": len({clip.video for clip in dataset.clips}),
+        "protocols": {
+            protocol: {split: _count(dataset, protocol, split, missing) for split in splits}
+            for protocol, splits in dataset.protocols.items()
+        },
+        "tasks": {task.name: {"kind": task.kind, "classes": task.num_classes} for task in dataset.tasks},
+        "missing_videos": sorted(missing),
+        "unused_videos": len(videos.paths - {clip.video for clip in dataset.clips}),
+        "known_broken": broken,
+        "notes": list(preparation.notes),
+    }
+
+
+def to_text(description: Mapping[str, Any]) -> str:
+    """The same for people: counts beside the official ones, then what differs and why."""
+    header = ("protocol", "split", "clips", "official", "difference", "missing videos")
+    rows = [
+        (protocol, split, count["clips"], *_compared(count), count["missing_videos"])
+        for protocol, splits in description["protocols"].items()
+        for split, count in splits.items()
+    ]
+    lines = [format_table(header, rows)]
+    lines += [
+        f"task {name}: {task['classes']} classes, {task['kind']} label" for name, task in description["tasks"].items()
+    ]
+    lines += _unlabelled(description)
+    lines += [f"note: {note}" for note in description["notes"]]
+    lines += [f"known to be broken: {clip_id}: {why}" for clip_id, why in description["known_broken"].items()]
+    missing = description["missing_videos"]
+    if missing:
+        lines.append(
+            f"missing: {len(missing)} of {description['videos']} videos; their clips stay in the manifest and are counted"
+        )
+        lines += [f"  {path}" for path in missing[:_MOST_LISTED]]
+        if len(missing) > _MOST_LISTED:
+            lines.append(f"  and {len(missing) - _MOST_LISTED} more, all in {MISSING_FILE} of the dataset")
+    if description["unused_videos"]:
+        lines.append(f"{description['unused_videos']} other videos below the folder belong to no clip")
+    return "\n".join(lines)
+
+
+def write(preparation: Preparation, videos: VideoFolder, folder: Path) -> dict[str, Any]:
+    """Writes the dataset and the list of its missing videos; returns the description."""
+    description = describe(preparation, videos)
+    preparation.dataset.write(folder)
+    listed = "".join(f"{path}\n" for path in description["missing_videos"])
+    atomic.write_bytes(folder / MISSING_FILE, listed.encode("utf-8", "surrogateescape"))
+    return description
+
+
+def _count(dataset: Dataset, protocol: str, split: str, missing: set[str]) -> dict[str, Any]:
+    clips = dataset.select(protocol, split)
+    return {
+        "clips": len(clips),
+        "official": dataset.official_counts.get(protocol, {}).get(split),
+        "missing_videos": len({clip.video for clip in clips} & missing),
+        "unlabelled": {task.name: _num_unlabelled(clips, task.name) for task in dataset.tasks},
+    }
+
+
+def _num_unlabelled(clips: tuple[Clip, ...], task: str) -> int:
+    return sum(task not in clip.labels for clip in clips)
+
+
+def _compared(count: Mapping[str, Any]) -> tuple[str, str]:
+    if count["official"] is None:
+        return "-", "-"
+    difference = count["clips"] - count["official"]
+    return str(count["official"]), f"{difference:+d}" if difference else "none"
+
+
+def _unlabelled(description: Mapping[str, Any]) -> list[str]:
+    """Clips without a label, where a task labels at least one clip of the split: Gym99 says nothing of Gym288's."""
+    return [
+        f"{protocol}, {split}: {number} of {count['clips']} clips have no label for task {task}"
+        for protocol, splits in description["protocols"].items()
+        for split, count in splits.items()
+        for task, number in count["unlabelled"].items()
+        if 0 < number < count["clips"]
+    ]
