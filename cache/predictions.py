@@ -30,6 +30,7 @@ class Predictions:
         fingerprints: stream name -> sha256 of its fingerprint.
         groups: e.g. "subject" -> one value per clip, "" where unknown.
         skipped: clip id -> why it has no logits (failed extraction, no label).
+        num_official: clips that the benchmark has in this split; None where that is not known.
         notices: what a reader must be told (random weights, best checkpoint chosen on test).
     """
 
@@ -46,6 +47,7 @@ class Predictions:
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     skipped: Mapping[str, str] = field(default_factory=dict)
+    num_official: int | None = None
     notices: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -91,6 +93,7 @@ class Predictions:
             "fingerprints": dict(self.fingerprints),
             "groups": {name: list(values) for name, values in self.groups.items()},
             "skipped": dict(self.skipped),
+            "num_official": self.num_official,
             "notices": list(self.notices),
         }
 
@@ -112,6 +115,7 @@ class Predictions:
                 fingerprints=about["fingerprints"],
                 groups={name: tuple(values) for name, values in about["groups"].items()},
                 skipped=about["skipped"],
+                num_official=about.get("num_official"),
                 notices=tuple(about["notices"]),
                 **{name: attributes[name] for name in _TEXTS},  # type: ignore[arg-type]
             )

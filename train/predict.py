@@ -244,6 +244,7 @@ def predict_split(run: Run, experiment: Experiment, source: BatchSource[Any], tr
         fingerprints={stream: mark.sha256 for stream, mark in experiment.fingerprints.items()},
         groups=clip_set.groups,
         skipped=clip_set.skipped,
+        num_official=experiment.dataset.official_counts.get(config.protocol, {}).get(clip_set.split),
         notices=tuple(dict.fromkeys([*experiment.notices, *trained.notices(clip_set.split, config)])),
     )
     predictions.write(run.predictions_path(clip_set.split))

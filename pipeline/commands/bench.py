@@ -11,6 +11,7 @@ import click
 
 from cache.progress import Progress
 from pipeline.commands.options import PATH, device_option, json_option
+from pipeline.datasets.videos import VideoFolder
 from pipeline.tables import format_seconds, format_table
 
 if TYPE_CHECKING:

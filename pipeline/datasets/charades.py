@@ -89,11 +89,8 @@ def _clip(row: Row, split: str, classes: Mapping[str, str], videos: VideoFolder,
 
 
 def _empty_notes(dataset: Dataset) -> list[str]:
-    numbers = {
-        split: sum(not clip.labels["atomic"] for clip in dataset.select("default", split))
-        for split in ("train", "test")
-    }
-    return [f"{number} videos of split {split} show none of the actions" for split, number in numbers.items() if number]
+    numbers = Counter(clip.splits["default"] for clip in dataset.clips if not clip.labels["atomic"])
+    return [f"{number} videos of split {split} show none of the actions" for split, number in numbers.items()]
 
 
 def _oddity_notes(oddities: Counter[str]) -> list[str]:

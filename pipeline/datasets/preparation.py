@@ -65,9 +65,7 @@ def describe(preparation: Preparation, videos: VideoFolder) -> dict[str, Any]:
     """
     dataset = preparation.dataset
     missing = {clip.video for clip in dataset.clips} - videos.paths
-    broken = {
-        clip.id: preparation.known_broken[clip.id] for clip in dataset.clips if clip.id in preparation.known_broken
-    }
+    ids = {clip.id for clip in dataset.clips}
     return {
         "dataset": dataset.name,
         "version": dataset.version,
@@ -80,7 +78,7 @@ def describe(preparation: Preparation, videos: VideoFolder) -> dict[str, Any]:
         "tasks": {task.name: {"kind": task.kind, "classes": task.num_classes} for task in dataset.tasks},
         "missing_videos": sorted(missing),
         "unused_videos": len(videos.paths - {clip.video for clip in dataset.clips}),
-        "known_broken": broken,
+        "known_broken": {name: why for name, why in preparation.known_broken.items() if name in ids},
         "notes": list(preparation.notes),
     }
 
@@ -102,9 +100,8 @@ def to_text(description: Mapping[str, Any]) -> str:
     lines += [f"known to be broken: {clip_id}: {why}" for clip_id, why in description["known_broken"].items()]
     missing = description["missing_videos"]
     if missing:
-        lines.append(
-            f"missing: {len(missing)} of {description['videos']} videos; their clips stay in the manifest and are counted"
-        )
+        share = f"{len(missing)} of {description['videos']}"
+        lines.append(f"missing: {share} videos; their clips stay in the manifest and are counted")
         lines += [f"  {path}" for path in missing[:_MOST_LISTED]]
         if len(missing) > _MOST_LISTED:
             lines.append(f"  and {len(missing) - _MOST_LISTED} more, all in {MISSING_FILE} of the dataset")

@@ -1,7 +1,7 @@
 """The videos that are really there, wherever an archive was unpacked: looked up once, by the end of their paths.
 
-Benchmarks come in several layouts (flat, by class, inside the archive's own folder), so a video is asked for by the part
-of its path that identifies it, without its ending: `P03/cam01/P03_cereals` is found below any folder.
+Benchmarks come in several layouts (flat, by class, inside the archive's own folder), so a video is asked for by the
+part of its path that identifies it, without its ending: `P03/cam01/P03_cereals` is found below any folder.
 """
 
 import os
@@ -44,7 +44,7 @@ class VideoFolder:
         return path in self.paths
 
     def find(self, end: str) -> str | None:
-        """The video whose path without its ending is `end`, or ends with a folder's '/' and `end`; the shallowest one."""
+        """The shallowest video whose path, without its ending, is `end` or ends with '/' and `end`."""
         for path in self._by_stem.get(end.rsplit("/", 1)[-1], ()):
             if f"/{_without_suffix(path)}".endswith(f"/{end}"):
                 return path
@@ -63,7 +63,7 @@ def _walk(root: Path) -> Iterator[str]:
     """Video paths below the root, through links to folders too, each folder once: links can lead in a circle."""
     seen = set()
     for folder, children, names in os.walk(root, followlinks=True):
-        status = os.stat(folder)
+        status = Path(folder).stat()
         if (status.st_dev, status.st_ino) in seen:
             children.clear()
             continue
