@@ -1,0 +1,85 @@
+"""Annotation files as people have them, and complaints that name the file and the line."""
+
+from pathlib import Path
+
+import pytest
+
+from cache.errors import ManifestError
+from pipeline.datasets.annotations import find_file, read_json, read_lines, read_table, read_text, require_file
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return path
+
+
+def test_a_bom_crlf_and_blanks_leave_nothing_behind(tmp_path: Path) -> None:
+    lines = read_lines(write(tmp_path / "list.txt", b"\xef\xbb\xbf1-30 SIL  \r\n\r\n  31-150 take_bowl\t\r\n"))
+    assert [(line.number, line.text) for line in lines] == [(1, "1-30 SIL"), (3, "31-150 take_bowl")]
+
+
+def test_another_encoding_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"list\.txt is not UTF-8 .*save it as UTF-8"):
+        read_lines(write(tmp_path / "list.txt", "größe".encode("utf-16")))
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"none\.txt does not exist"):
+        read_text(tmp_path / "none.txt")
+
+
+def test_quoted_cells_hold_commas_quotes_and_line_ends(tmp_path: Path) -> None:
+    content = b'\xef\xbb\xbfid, script ,length\r\n-a,"He said ""tea, please""\r\nand left", 3.5 \r\n\r\nb,,4\r\n'
+    rows = list(read_table(write(tmp_path / "t.csv", content), ("id", "script")))
+    assert [row.cells["id"] for row in rows] == ["-a", "b"]
+    assert rows[0].cells["script"] == 'He said "tea, please"\nand left'
+    assert rows[0].number_in("length") == 3.5
+    assert [row.number for row in rows] == [3, 5]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"id;script\na;b\n", r"line 1: no column id, script; the header is 'id;script'"),
+        (b"", r"line 1: no column id, script"),
+        (b"id,script\na,b\nc,d,e\n", r"line 3: 3 cells under a header of 2; cells with commas need quotes"),
+        (b'id,script\na,"b\n', r"line 2: not a comma-separated file"),
+    ],
+)
+def test_a_table_that_is_none_is_refused_with_its_line(tmp_path: Path, content: bytes, message: str) -> None:
+    with pytest.raises(ManifestError, match=rf"t\.csv, {message}"):
+        list(read_table(write(tmp_path / "t.csv", content), ("id", "script")))
+
+
+@pytest.mark.parametrize("text", ["three", "nan", "inf", ""])
+def test_a_cell_that_is_no_finite_number_is_refused_with_its_line(tmp_path: Path, text: str) -> None:
+    (row,) = read_table(write(tmp_path / "t.csv", f"id,length\na,{text}\n".encode()), ("id",))
+    with pytest.raises(ManifestError, match=r"t\.csv, line 2: length is .* not a"):
+        row.number_in("length")
+
+
+def test_json_that_is_none_is_refused_with_its_line(tmp_path: Path) -> None:
+    assert read_json(write(tmp_path / "a.json", b'\xef\xbb\xbf{"a": 1}')) == {"a": 1}
+    with pytest.raises(ManifestError, match=r"b\.json, line 2: not JSON"):
+        read_json(write(tmp_path / "b.json", b'{"a": 1,\n "b" 2}'))
+
+
+def test_a_file_is_found_at_any_depth_by_the_first_name_that_is_there(tmp_path: Path) -> None:
+    path = write(tmp_path / "Charades" / "v1" / "train.csv", b"")
+    assert find_file(tmp_path, "other.csv", "train.csv") == path
+    assert find_file(tmp_path, "other.csv") is None
+    with pytest.raises(ManifestError, match=r"holds no other\.csv or more\.csv; it comes from the archive"):
+        require_file(tmp_path, "other.csv", "more.csv", source="the archive")
+
+
+def test_two_files_of_one_name_are_not_chosen_between(tmp_path: Path) -> None:
+    for folder in ("v1", "v2"):
+        write(tmp_path / folder / "train.csv", b"")
+    with pytest.raises(ManifestError, match=r"holds 2 files named train\.csv \(v1/train\.csv, v2/train\.csv\)"):
+        find_file(tmp_path, "train.csv")
+
+
+def test_annotations_must_be_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="--annotations takes the folder"):
+        find_file(tmp_path / "none", "train.csv")
