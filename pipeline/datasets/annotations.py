@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cache.errors import ManifestError
+from pipeline.datasets.files import walk_files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,16 +113,22 @@ def parse_number(place: Place, text: str, what: str) -> float:
     return value
 
 
+def list_files(folder: Path) -> list[Path]:
+    """All files below a folder, sorted; ManifestError if it is none."""
+    if not folder.is_dir():
+        raise ManifestError(f"{folder} is not a folder; --annotations takes the folder of the official files")
+    return sorted(folder / path for path in walk_files(folder))
+
+
 def find_file(folder: Path, *names: str) -> Path | None:
     """The file of the first of these names that lies in the folder, at any depth.
 
     Raises:
         ManifestError: the folder is none, or holds several of that name.
     """
-    if not folder.is_dir():
-        raise ManifestError(f"{folder} is not a folder; --annotations takes the folder of the official files")
+    files = list_files(folder)
     for name in names:
-        found = sorted(path for path in folder.rglob(name) if path.is_file())
+        found = [path for path in files if path.name == name]
         if len(found) > 1:
             listed = ", ".join(str(path.relative_to(folder)) for path in found[:5])
             raise ManifestError(f"{folder} holds {len(found)} files named {name} ({listed}): give the folder of one")

@@ -141,11 +141,15 @@ def _compared(count: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _unlabelled(description: Mapping[str, Any]) -> list[str]:
-    """Clips without a label, where a task labels at least one clip of the split: Gym99 says nothing of Gym288's."""
-    return [
-        f"{protocol}, {split}: {number} of {count['clips']} clips have no label for task {task}"
-        for protocol, splits in description["protocols"].items()
-        for split, count in splits.items()
-        for task, number in count["unlabelled"].items()
-        if 0 < number < count["clips"]
-    ]
+    """A line for each task that leaves some clips of a split without a label, and labels others of it."""
+    lines = []
+    for task in description["tasks"]:
+        found = [
+            f"{protocol} {split} {count['unlabelled'][task]}"
+            for protocol, splits in description["protocols"].items()
+            for split, count in splits.items()
+            if 0 < count["unlabelled"][task] < count["clips"]
+        ]
+        if found:
+            lines.append(f"clips without a label for task {task}: {', '.join(found)}")
+    return lines

@@ -4,12 +4,11 @@ Benchmarks come in several layouts (flat, by class, inside the archive's own fol
 part of its path that identifies it, without its ending: `P03/cam01/P03_cereals` is found below any folder.
 """
 
-import os
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from cache.errors import ManifestError
+from pipeline.datasets.files import walk_files
 
 VIDEO_SUFFIXES = frozenset(
     [".3gp", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".webm"]
@@ -30,7 +29,7 @@ class VideoFolder:
         if not root.is_dir():
             raise ManifestError(f"{root} is not a folder; --videos takes the folder that holds the videos")
         self.root = root
-        found = list(_walk(root))
+        found = [path for path in walk_files(root) if is_video(path)]
         self.paths = frozenset(found)
         """Relative to the root, with '/'."""
         self._by_stem: dict[str, list[str]] = defaultdict(list)
@@ -59,23 +58,9 @@ class VideoFolder:
         return ends[0] + suffix
 
 
-def _walk(root: Path) -> Iterator[str]:
-    """Video paths below the root, through links to folders too, each folder once: links can lead in a circle."""
-    seen = set()
-    for folder, children, names in os.walk(root, followlinks=True):
-        status = Path(folder).stat()
-        if (status.st_dev, status.st_ino) in seen:
-            children.clear()
-            continue
-        seen.add((status.st_dev, status.st_ino))
-        children[:] = sorted(name for name in children if not name.startswith("."))
-        prefix = Path(folder).relative_to(root).as_posix()
-        yield from (name if prefix == "." else f"{prefix}/{name}" for name in names if is_video(name))
-
-
 def is_video(name: str) -> bool:
-    """True for the names of video files; hidden files are none."""
-    return PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith(".")
+    """True for the names of video files."""
+    return PurePosixPath(name).suffix.lower() in VIDEO_SUFFIXES
 
 
 def _without_suffix(path: str) -> str:
