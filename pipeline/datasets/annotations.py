@@ -7,6 +7,9 @@ encoding, a missing column, a file that is there twice are refused with what was
 import csv
 import io
 import json
+import zipfile
+import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +17,12 @@ from typing import Any
 
 from cache.errors import ManifestError
 from pipeline.datasets.files import walk_files
+
+# What openpyxl and the zip and XML readers below it raise on damaged files; a ParseError is a SyntaxError.
+_BROKEN_WORKBOOK = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError),
+    *(AttributeError, LookupError, SyntaxError, TypeError, ValueError),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,10 +103,46 @@ def read_table(path: Path, columns: Sequence[str]) -> Iterator[Row]:
         raise Place(path=path, number=reader.line_num).error(f"not a comma-separated file: {error}") from error
 
 
-def read_json(path: Path) -> Any:  # noqa: ANN401 (any JSON)
-    """A JSON file; ManifestError names the line where it stops being one."""
+def read_sheet(path: Path, sheet: str, columns: Sequence[str]) -> Iterator[Row]:
+    """The rows of one sheet of an .xlsx workbook, whose first row is the header.
+
+    Raises:
+        ManifestError: the file is no workbook, has no such sheet, or a column is missing.
+    """
+    import openpyxl
+
     try:
-        return json.loads(read_text(path))
+        workbook = openpyxl.load_workbook(path, read_only=True, data_only=True)
+        if sheet not in workbook.sheetnames:
+            raise ManifestError(f"{path} has no sheet {sheet!r}; it has {', '.join(map(repr, workbook.sheetnames))}")
+        rows = [[_cell_text(cell) for cell in row] for row in workbook[sheet].iter_rows(values_only=True)]
+    except _BROKEN_WORKBOOK as error:
+        raise ManifestError(f"{path} is not an .xlsx workbook that can be read: {error}") from error
+    place = path / sheet  # errors name the sheet and its row, as for a file and its line
+    header = rows[0] if rows else []
+    absent = [name for name in columns if name not in header]
+    if absent:
+        raise Place(path=place, number=1).error(f"no column {', '.join(absent)}; the header is {','.join(header)!r}")
+    for number, cells in enumerate(rows[1:], start=2):
+        if any(cells):
+            yield Row(path=place, number=number, cells=dict(zip(header, cells, strict=False)))
+
+
+def _cell_text(cell: object) -> str:
+    return "" if cell is None else str(cell).strip()
+
+
+def read_json(path: Path) -> Any:  # noqa: ANN401 (any JSON)
+    """A JSON file; ManifestError names the line where it stops being one, or a key that one object has twice."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(found := dict(pairs)) < len(pairs):
+            twice = next(key for key, number in Counter(key for key, _ in pairs).items() if number > 1)
+            raise ManifestError(f"{path}: one object has the key {twice!r} twice; keep one of them")
+        return found
+
+    try:
+        return json.loads(read_text(path), object_pairs_hook=unique)
     except json.JSONDecodeError as error:
         raise Place(path=path, number=error.lineno).error(f"not JSON: {error.msg}") from error
 

@@ -1,11 +1,25 @@
 """Annotation files as people have them, and complaints that name the file and the line."""
 
+import csv
+import os
+import zipfile
 from pathlib import Path
 
+import openpyxl
 import pytest
 
 from cache.errors import ManifestError
-from pipeline.datasets.annotations import find_file, read_json, read_lines, read_table, read_text, require_file
+from pipeline.datasets.annotations import (
+    find_file,
+    read_json,
+    read_lines,
+    read_sheet,
+    read_table,
+    read_text,
+    require_file,
+)
+
+REAL = os.environ.get("DECONFOUND_TEST_DATA")
 
 
 def write(path: Path, content: bytes) -> Path:
@@ -65,6 +79,11 @@ def test_json_that_is_none_is_refused_with_its_line(tmp_path: Path) -> None:
         read_json(write(tmp_path / "b.json", b'{"a": 1,\n "b" 2}'))
 
 
+def test_a_key_that_json_gives_twice_is_refused_and_not_chosen_between(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"c\.json: one object has the key 'v1' twice"):
+        read_json(write(tmp_path / "c.json", b'{"database": {"v1": 1, "v2": 2, "v1": 3}}'))
+
+
 def test_a_file_is_found_at_any_depth_by_the_first_name_that_is_there(tmp_path: Path) -> None:
     path = write(tmp_path / "Charades" / "v1" / "train.csv", b"")
     assert find_file(tmp_path, "other.csv", "train.csv") == path
@@ -83,3 +102,54 @@ def test_two_files_of_one_name_are_not_chosen_between(tmp_path: Path) -> None:
 def test_annotations_must_be_a_folder(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="--annotations takes the folder"):
         find_file(tmp_path / "none", "train.csv")
+
+
+@pytest.mark.skipif(REAL is None, reason="DECONFOUND_TEST_DATA is not set")
+@pytest.mark.parametrize(
+    ("sheet", "table", "number"),
+    [("domain_target_mapping", "taxonomy_sheet1.csv", 180), ("target_action_mapping", "taxonomy_sheet2.csv", 778)],
+)
+def test_the_official_workbook_holds_what_its_sheets_saved_as_tables_hold(sheet: str, table: str, number: int) -> None:
+    folder = Path(REAL or "") / "annotations" / "coin"
+    with (folder / table).open(newline="", encoding="utf-8") as file:
+        expected = list(csv.DictReader(file))
+    rows = list(read_sheet(folder / "taxonomy.xlsx", sheet, tuple(expected[0])))
+    assert len(rows) == number
+    assert [dict(row.cells) for row in rows] == expected
+    assert [row.number for row in rows] == list(range(2, number + 2))
+
+
+def test_a_sheet_gives_texts_and_says_what_it_lacks(tmp_path: Path) -> None:
+    workbook = openpyxl.Workbook()
+    for cells in (["Id", "Label"], [7, " cut & peel "], [None, None], [8, None]):
+        workbook.active.append(cells)
+    workbook.active.title = "steps"
+    workbook.save(tmp_path / "t.xlsx")
+    rows = list(read_sheet(tmp_path / "t.xlsx", "steps", ("Id",)))
+    assert [(row.number, dict(row.cells)) for row in rows] == [
+        (2, {"Id": "7", "Label": "cut & peel"}),
+        (4, {"Id": "8", "Label": ""}),
+    ]
+    with pytest.raises(ManifestError, match=r"t\.xlsx has no sheet 'tasks'; it has 'steps'"):
+        list(read_sheet(tmp_path / "t.xlsx", "tasks", ()))
+    with pytest.raises(ManifestError, match=r"steps, line 1: no column Domain; the header is 'Id,Label'"):
+        list(read_sheet(tmp_path / "t.xlsx", "steps", ("Domain",)))
+
+
+def test_a_damaged_workbook_is_refused_wherever_it_is_damaged(tmp_path: Path) -> None:
+    workbook = openpyxl.Workbook()
+    workbook.active.append(["Id"])
+    workbook.save(tmp_path / "whole.xlsx")
+    body = (tmp_path / "whole.xlsx").read_bytes()
+    with zipfile.ZipFile(tmp_path / "whole.xlsx") as archive:
+        names = archive.namelist()
+    refused = 0
+    for number in range(0, len(body), 37):
+        path = write(tmp_path / "t.xlsx", body[:number] + bytes([body[number] ^ 0xFF]) + body[number + 1 :])
+        try:
+            list(read_sheet(path, "Sheet", ("Id",)))
+        except ManifestError:
+            refused += 1
+    assert refused > len(names)
+    with pytest.raises(ManifestError, match=r"is not an \.xlsx workbook"):
+        list(read_sheet(write(tmp_path / "t.xlsx", b"Id,Label"), "Sheet", ()))
