@@ -27,6 +27,15 @@ from pathlib import Path
 from cache.errors import ManifestError
 from cache.manifest import Clip, Dataset, Task
 from pipeline.datasets.annotations import Line, Place, list_files, read_json, read_lines
+from pipeline.datasets.breakfast_names import (
+    ACTIVITIES,
+    ATOMIC,
+    KNOWN_BROKEN,
+    TEST_PERSONS,
+    VideoName,
+    atomic_text,
+    parse_name,
+)
 from pipeline.datasets.preparation import Benchmark, Preparation, Request
 from pipeline.datasets.videos import VideoFolder
 
@@ -37,67 +46,9 @@ OFFICIAL = {
     "split3": {"train": 1279, "test": 433},
     "split4": {"train": 1136, "test": 576},
 }
-TEST_PERSONS = {
-    "default": range(47, 55),
-    "split1": range(3, 16),
-    "split2": range(16, 29),
-    "split3": range(29, 42),
-    "split4": range(42, 55),
-}
 SOURCE = "segmentation_coarse.tar.gz at serre-lab.clps.brown.edu/resource/breakfast-actions-dataset"
 _ELSEWHERE = "give --annotations a folder without the files of other datasets"
-ACTIVITIES = {
-    "cereals": "cereals",
-    "coffee": "coffee",
-    "friedegg": "fried egg",
-    "juice": "juice",
-    "milk": "milk",
-    "pancake": "pancake",
-    "salat": "salad",
-    "sandwich": "sandwich",
-    "scrambledegg": "scrambled egg",
-    "tea": "tea",
-}
-_ATOMIC_NAMES = """
-    SIL pour_cereals pour_milk stir_cereals take_bowl pour_coffee take_cup spoon_sugar stir_coffee pour_sugar
-    pour_oil crack_egg add_saltnpepper fry_egg take_plate put_egg2plate take_eggs butter_pan take_knife cut_orange
-    squeeze_orange pour_juice take_glass take_squeezer spoon_powder stir_milk spoon_flour stir_dough pour_dough2pan
-    fry_pancake put_pancake2plate pour_flour cut_fruit put_fruit2bowl peel_fruit stir_fruit cut_bun smear_butter
-    take_topping put_toppingOnTop put_bunTogether take_butter stir_egg pour_egg2pan stirfry_egg add_teabag
-    pour_water stir_tea
-"""
-ATOMIC = tuple(_ATOMIC_NAMES.split())
-_IRREGULAR_TEXTS = {
-    "SIL": "background",
-    "add_saltnpepper": "add salt & pepper",
-    "put_egg2plate": "put egg on plate",
-    "pour_dough2pan": "pour dough into pan",
-    "put_pancake2plate": "put pancake on plate",
-    "put_fruit2bowl": "put fruit into bowl",
-    "put_toppingOnTop": "put topping on top",
-    "put_bunTogether": "put bun together",
-    "pour_egg2pan": "pour egg into pan",
-}
 _WALKS = ("walk_in", "walk_out")  # of some releases; not in the paper, whose loaders take them as SIL
-_UNREADABLE = "MA-LMM leaves it out as unreadable"
-_MISMATCHED = "said not to match its annotation, by users of features that others published"
-KNOWN_BROKEN = dict.fromkeys(
-    ("P28_cam01_P28_cereals", "P28_cam02_P28_cereals", "P27_stereo01_P27_milk"), _UNREADABLE
-) | dict.fromkeys(
-    (
-        "P03_webcam02_P03_tea",
-        "P26_webcam02_P26_cereals",
-        "P27_webcam02_P27_coffee",
-        "P34_cam01_P34_coffee",
-        "P51_webcam01_P51_coffee",
-        "P52_stereo01_P52_sandwich",
-    ),
-    _MISMATCHED,
-)
-_NAME = re.compile(
-    r"(?:.*/)?(?P<person>P(?:0[3-9]|[1-4]\d|5[0-4]))[-_/](?P<camera>(?:web)?cam0[12]|stereo(?P<number>0[12])?)[-_/]"
-    rf"(?P=person)_(?P<activity>{'|'.join(ACTIVITIES)})(?:_ch(?P<channel>[01]))?"
-)
 _SUFFIXES = (".txt", ".labels", ".bundle", ".json")
 _LABEL_FILE = re.compile(r"(.*?)(?:\.avi)?\.(?:labels|txt)")
 _NAMED_BY_PERSON = re.compile(r".*/P\d\d[-_][^/]*")
@@ -106,45 +57,16 @@ _BUNDLE = re.compile(r"(train|test)\.(split[1-4])\.bundle")
 _JSON = re.compile(r"(?:.*_)?(train|val)\.json")
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Name:
-    """A video, by any of its spellings."""
-
-    person: str
-    camera: str
-    activity: str
-
-    def __str__(self) -> str:
-        return f"{self.person}_{self.camera}_{self.trial}"
-
-    @property
-    def trial(self) -> str:
-        """What one person did once."""
-        return f"{self.person}_{self.activity}"
-
-    @property
-    def path_ends(self) -> tuple[str, str, str]:
-        """In the archive, in a flat folder of official names, in a flat folder of MA-LMM's."""
-        camera, file = self.camera, self.trial
-        if camera.startswith("stereo"):
-            camera, file = "stereo", f"{file}_ch{int(camera[-2:]) - 1}"
-        return f"{self.person}/{camera}/{file}", str(self), f"{self.person}-{camera}-{file}"
-
-    def split(self, protocol: str) -> str:
-        """Train or test, by the person."""
-        return "test" if int(self.person[1:]) in TEST_PERSONS[protocol] else "train"
-
-
 @dataclass(kw_only=True)
 class _Found:
     """What all files together say; what is odd is kept by what it is."""
 
-    names: dict[str, _Name] = field(default_factory=dict)
+    names: dict[str, VideoName] = field(default_factory=dict)
     labels: dict[str, frozenset[str]] = field(default_factory=dict)
     listed: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     odd: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
 
-    def add(self, name: _Name) -> str | None:
+    def add(self, name: VideoName) -> str | None:
         """The clip's id; None for the second channel of a stereo camera, which is not of the benchmark."""
         if name.camera == "stereo02":
             self.odd["second channel"].add(str(name))
@@ -152,7 +74,7 @@ class _Found:
         self.names[str(name)] = name
         return str(name)
 
-    def add_listed(self, name: _Name, listing: str, protocol: str, split: str) -> None:
+    def add_listed(self, name: VideoName, listing: str, protocol: str, split: str) -> None:
         """A clip that a list puts into a split."""
         clip_id = self.add(name)
         if clip_id is not None:
@@ -173,7 +95,7 @@ def prepare(request: Request) -> Preparation:
             "(or the .avi.labels beside the videos, MS-TCN's groundTruth or bundles, MA-LMM's train.json and val.json)"
         )
     activity_texts = request.prompts(tuple(ACTIVITIES.values()))
-    atomic_texts = request.prompts(tuple(_IRREGULAR_TEXTS.get(name, name.replace("_", " ")) for name in ATOMIC))
+    atomic_texts = request.prompts(tuple(atomic_text(name) for name in ATOMIC))
     dataset = Dataset(
         name="breakfast",
         version="coarse",
@@ -203,17 +125,6 @@ def _clip(found: _Found, clip_id: str, videos: VideoFolder) -> Clip:
     )
 
 
-def _parse_name(text: str) -> _Name | None:
-    match = _NAME.fullmatch(text)
-    if match is None:
-        return None
-    camera = match["camera"]
-    if camera.startswith("stereo"):
-        channel = int(match["channel"] or 0)
-        camera = f"stereo{match['number'] or f'{channel + 1:02d}'}"
-    return _Name(person=match["person"], camera=camera, activity=match["activity"])
-
-
 def _files(annotations: Path) -> list[Path]:
     """All but the fine labels, which are named as the coarse ones are."""
     return [
@@ -226,7 +137,7 @@ def _files(annotations: Path) -> list[Path]:
 def _sidecars(videos: VideoFolder) -> Iterator[Path]:
     for path in sorted(videos.paths):
         stem = path.rpartition(".")[0]
-        if _parse_name(stem) is not None:
+        if parse_name(stem) is not None:
             candidates = (videos.root / f"{stem}{ending}" for ending in (".avi.labels", ".labels", ".txt"))
             yield from (candidate for candidate in candidates if candidate.is_file())
 
@@ -243,20 +154,20 @@ def _read_lists(files: Iterable[Path], found: _Found) -> None:
                 found.add_listed(name, "MA-LMM's json", "default", split)
 
 
-def _bundled(line: Line) -> _Name:
-    name = _parse_name(line.text.removesuffix(".txt"))
+def _bundled(line: Line) -> VideoName:
+    name = parse_name(line.text.removesuffix(".txt"))
     if name is None:
         raise line.error(f"{line.text[:60]!r} is no video of Breakfast, as P03_cam01_P03_cereals is; {_ELSEWHERE}")
     return name
 
 
-def _json_names(path: Path) -> Iterator[_Name]:
+def _json_names(path: Path) -> Iterator[VideoName]:
     """The keys are enough: class_label is a number of MA-LMM's own, and class_name says what the key says."""
     content = read_json(path)
     if not isinstance(content, Mapping):
         raise ManifestError(f"{path} is a JSON {type(content).__name__}, not an object of videos; {_ELSEWHERE}")
     for key in content:
-        name = _parse_name(key)
+        name = parse_name(key)
         if name is None:
             raise ManifestError(
                 f"{path}: key {key[:60]!r} is no video of Breakfast, as P03-cam01-P03_cereals is; {_ELSEWHERE}"
@@ -269,7 +180,7 @@ def _read_labels(files: Iterable[Path], found: _Found) -> None:
     readings = []
     for path in files:
         match = _LABEL_FILE.fullmatch(path.as_posix())
-        name = None if match is None else _parse_name(match[1])
+        name = None if match is None else parse_name(match[1])
         if name is None:
             if match is not None and _NAMED_BY_PERSON.fullmatch(match[1]):
                 found.odd["unread"].add(path.name)

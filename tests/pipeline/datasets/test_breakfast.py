@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from cache.errors import ManifestError
-from pipeline.datasets.breakfast import ATOMIC, BENCHMARK, KNOWN_BROKEN, OFFICIAL, TEST_PERSONS
+from pipeline.datasets.breakfast import BENCHMARK, OFFICIAL
+from pipeline.datasets.breakfast_names import ATOMIC, KNOWN_BROKEN, TEST_PERSONS
 from pipeline.datasets.preparation import Preparation, Request
 from pipeline.datasets.videos import VideoFolder
 
