@@ -13,11 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cache.predictions import Predictions
+from evaluate.benchmarks import rule_of
 from evaluate.metrics import average_precision, class_recalls, one_hot, resampled_card, top_k_hits
 from evaluate.ranking import Floats, Indices
-
-HEADLINE = {"single": "acc1", "multi": "map_macro"}
-"""The metric that stands first for a task of each kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +86,8 @@ def per_group(predictions: Predictions, group: str) -> dict[str, tuple[int, floa
     """The headline metric within every value of a group (a subject, a camera).
 
     Returns:
-        value -> (number of clips, Acc@1 or macro mAP; None where no class has a positive), sorted by value.
+        value -> (number of clips, the metric that stands first for the run's benchmark; None where no class has a
+        positive), sorted by value.
 
     Raises:
         ValueError: the predictions do not know the group.
@@ -96,12 +95,14 @@ def per_group(predictions: Predictions, group: str) -> dict[str, tuple[int, floa
     if group not in predictions.groups:
         raise ValueError(f"{predictions!r} has no group {group!r}; it has {sorted(predictions.groups)}")
     card = resampled_card(predictions)
+    names = {"dataset": predictions.dataset, "protocol": predictions.protocol, "task": predictions.task}
+    headline = rule_of(**names, kind=predictions.kind).headline
     values = np.array(predictions.groups[group])
     found: dict[str, tuple[int, float | None]] = {}
     for value in sorted(set(values.tolist())):
         inside = values == value
         has_positive = predictions.kind == "single" or bool(predictions.targets[inside].any())
-        score = card(inside.astype(np.float64))[HEADLINE[predictions.kind]] if has_positive else None
+        score = card(inside.astype(np.float64))[headline] if has_positive else None
         found[value] = (int(inside.sum()), score)
     return found
 

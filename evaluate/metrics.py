@@ -1,20 +1,24 @@
 """Recognition metrics in float64 from raw logits, and the card of them that a task of each kind gets.
 
-Every metric has its averaging in its name, because the papers do not say theirs. `map_macro` is the headline: scikit-
-learn's tie-safe average precision per class, averaged over the classes that have a positive; how many have none is
-part of the card. The decision to question: top-k accuracy counts ties by chance (a target tied with three others for
-the first place scores 1/4), so that a collapsed model scores 1/C instead of whatever its class order gives.
+Every metric has its averaging in its name, because the papers do not say theirs. `map_macro` is the headline where no
+benchmark has a rule of its own (evaluate/benchmarks.py): scikit-learn's tie-safe average precision per class, averaged
+over the classes that have a positive; how many have none is part of the card. The decision to question: ties count by
+chance, so that a collapsed model scores chance and not whatever the order of classes or clips gives. A target tied with
+three others for the first place scores 1/4, and tied clips enter a ranking together, also by the Charades rule.
 
 Scores are never squashed first: a float32 sigmoid that saturates makes ties, and ties move mAP by points.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from cache.predictions import Predictions
 from evaluate.ranking import Floats, RankedScores, Scores, Targets, check_multi, check_scores
+
+SIL = "SIL"
+"""Breakfast's class for what is no action: nearly always there, so that it lifts a mean over the classes."""
 
 Card = Callable[[Floats | None], dict[str, float]]
 """Metrics by name as a function of clip weights (n,), the form that a bootstrap needs; None means one each."""
@@ -37,7 +41,7 @@ def average_precision(scores: Scores, targets: Targets) -> Floats:
 
 
 def map_macro(scores: Scores, targets: Targets) -> float:
-    """Mean average precision over the classes with at least one positive: the headline.
+    """Mean average precision over the classes with at least one positive.
 
     Raises:
         ValueError: as `average_precision`, or no class has a positive.
@@ -62,20 +66,14 @@ def map_micro(scores: Scores, targets: Targets) -> float:
 
 
 def map_charades(scores: Scores, targets: Targets) -> float:
-    """The rule of the official Charades script: clips without any label rank last, ties keep the order of the clips.
+    """The rule of the official Charades script: clips without any label rank last, whatever their scores.
 
-    Average precision is the plain mean of the precision at each positive (Charades_v1_classify.m and its Python
-    version by G. Sigurdsson); the mean is over the classes with a positive.
+    Such a clip is no class's positive and stands behind every positive, so that it cannot lower a precision: the value
+    is the macro mean over the labelled clips. On distinct scores it equals the official one (Charades_v1_classify.m and
+    its Python version by G. Sigurdsson), the mean precision at each positive. Those take ties in the order of the rows,
+    which the benchmark does not fix; here ties enter together.
     """
-    check_multi(scores, targets)
-    ranked = scores.T.astype(np.float64)  # (C, n)
-    ranked[:, targets.sum(axis=1) == 0] = -np.inf
-    order = np.argsort(-ranked, axis=1, kind="stable")
-    hits = np.take_along_axis(targets.T, order, axis=1).astype(np.float64)
-    precision = np.cumsum(hits, axis=1) / np.arange(1, scores.shape[0] + 1)
-    positives = hits.sum(axis=1)
-    values = np.divide((precision * hits).sum(axis=1), positives, out=np.full(len(hits), np.nan), where=positives > 0)
-    return _mean_of_present(values)
+    return _mean_of_present(RankedScores(scores, targets).average_precision(_has_label(targets)))
 
 
 def top_k_hits(logits: Scores, targets: Targets, k: int) -> Floats:
@@ -133,18 +131,21 @@ def resampled_card(predictions: Predictions) -> Card:
     """The metrics that get an interval, as one function of clip weights; everything is sorted once, here.
 
     Single label: acc1, acc5 (where C >= 5), mean_class_accuracy, map_macro. Multi label: map_macro, map_micro,
-    map_weighted. A class that a resample leaves without positives is left out of that resample's mean.
+    map_weighted, map_charades, and map_macro_without_sil where a class is called SIL. A class that a resample leaves
+    without positives is left out of that resample's mean; map_macro_all_zero would count it 0, which says nothing about
+    the model, and has no interval.
     """
     if predictions.kind == "single":
         return _single_card(predictions.logits, predictions.targets)
-    return _multi_card(predictions.logits, predictions.targets)
+    return _multi_card(predictions.logits, predictions.targets, predictions.class_names)
 
 
 def evaluate(predictions: Predictions) -> dict[str, float]:
     """The card: every metric that suits the task's kind, fractions in [0, 1], and the counts behind them.
 
     Single label: acc1, acc5 (where C >= 5), mean_class_accuracy, mean_class_accuracy_mmaction2, map_macro.
-    Multi label: map_macro, map_micro, map_weighted, map_macro_all_zero, map_charades.
+    Multi label: map_macro, map_micro, map_weighted, map_charades, map_macro_all_zero, and map_macro_without_sil where a
+    class is called SIL and another one has a positive.
     Both: num_clips, num_classes, num_classes_dropped (without a positive, so absent from the means) and num_ties
     (scores that equal another one of the same ranking: 0 unless a model saturates).
 
@@ -159,7 +160,6 @@ def evaluate(predictions: Predictions) -> dict[str, float]:
         rankings = logits
     else:
         card["map_macro_all_zero"] = map_macro_all_zero(logits, targets)
-        card["map_charades"] = map_charades(logits, targets)
         present = targets.any(axis=0)
         rankings = logits.T
     counts = {
@@ -194,22 +194,38 @@ def _single_card(logits: Scores, targets: Targets) -> Card:
     return card
 
 
-def _multi_card(logits: Scores, targets: Targets) -> Card:
+def _multi_card(logits: Scores, targets: Targets, class_names: Sequence[str]) -> Card:
     num_classes = logits.shape[1]
     ranked = RankedScores(logits, targets)
     decisions = RankedScores(logits.reshape(-1, 1), targets.reshape(-1, 1))
     labels = targets.astype(np.float64)
+    has_label = _has_label(targets)
+    is_action = np.array([name != SIL for name in class_names])
+    names_sil = not is_action.all() and bool(targets[:, is_action].any())
 
     def card(weights: Floats | None) -> dict[str, float]:
         values = ranked.average_precision(weights)
         repeated = None if weights is None else np.repeat(weights, num_classes)
-        return {
+        by_charades = values
+        if not has_label.all():
+            by_charades = ranked.average_precision(has_label if weights is None else weights * has_label)
+        found = {
             "map_macro": _mean_of_present(values),
             "map_micro": _mean_of_present(decisions.average_precision(repeated)),
             "map_weighted": _weighted_mean(values, labels.sum(axis=0) if weights is None else weights @ labels),
+            "map_charades": _mean_of_present(by_charades),
         }
+        if names_sil:
+            actions = values[is_action]
+            found["map_macro_without_sil"] = np.nan if np.isnan(actions).all() else _mean_of_present(actions)
+        return found
 
     return card
+
+
+def _has_label(targets: Targets) -> Floats:
+    found: Floats = np.any(targets, axis=1).astype(np.float64)
+    return found
 
 
 def _hits_per_class(hits: Floats, targets: Targets, num_classes: int, weights: Floats | None) -> tuple[Floats, Floats]:

@@ -28,7 +28,7 @@ _METHOD = [
     "Every number is computed in float64 from the raw float32 logits that the run stored.",
     "mAP, macro: average precision per class (ties enter together, as in scikit-learn), averaged over the classes that "
     "have a positive clip. Micro: one ranking of all decisions. Weighted: by the number of positives.",
-    "mAP, Charades rule: clips without any label rank last, ties keep the order of the clips.",
+    "mAP, Charades rule: macro, and clips without any label rank last, whatever their scores.",
     "Mean class accuracy: recall averaged over the classes present in the targets; in the mmaction2 form classes that "
     "are only predicted count 0.",
     "A tie for the first places counts by its chance.",
@@ -75,7 +75,7 @@ def _page(summary: Mapping[str, Any]) -> Page:
         page.note(text, kind="warning", title="Warning" if everyone else f"Warning: {', '.join(labels)}")
     tasks = report_text.runs_by_task(summary)
     if len(tasks) == 1:
-        _tiles(page, tasks[0], summary["headline"])
+        _tiles(page, tasks[0])
     for runs in tasks:
         _task_section(page, runs, summary)
     _curves_section(page, summary["runs"])
@@ -84,11 +84,11 @@ def _page(summary: Mapping[str, Any]) -> Page:
     return page
 
 
-def _tiles(page: Page, runs: Sequence[Mapping[str, Any]], headline: Mapping[str, str]) -> None:
+def _tiles(page: Page, runs: Sequence[Mapping[str, Any]]) -> None:
     found = [cell for cell in tables.cells(runs) if not cell[1].startswith("train")]
     if not 1 <= len(found) <= 6:
         return
-    metric = headline[runs[0]["kind"]]
+    metric = runs[0]["headline"]
     items = []
     for run, name, split in found:
         edges = tables.interval_text(split, metric)
@@ -99,11 +99,12 @@ def _tiles(page: Page, runs: Sequence[Mapping[str, Any]], headline: Mapping[str,
 
 def _task_section(page: Page, runs: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> None:
     dataset, task, protocol = question(runs[0])
-    headline = summary["headline"]
-    metric = headline[runs[0]["kind"]]
+    metric = runs[0]["headline"]
     page.section(f"Results: {task}")
     page.paragraph(f"Dataset {dataset}, task {task} ({runs[0]['kind']} label), protocol {protocol}.")
+    _paragraphs(page, report_text.rules(runs))
     _add(page, tables.results(runs))
+    _paragraphs(page, tables.coverage(runs))
     if len(tables.cells(runs)) > 1:
         caption = f"{METRIC_NAMES[metric]} by test split, with {LEVEL_TEXT} intervals."
         svg = figures.split_comparison(_points(runs, metric), x_label=f"{METRIC_NAMES[metric]}, %")
@@ -115,7 +116,7 @@ def _task_section(page: Page, runs: Sequence[Mapping[str, Any]], summary: Mappin
     refused = [row for row in summary["not_compared"] if row["first"] in labels]
     if compared:
         page.heading("Paired differences")
-        _add(page, tables.differences(compared, cluster=summary["cluster"]))
+        _add(page, tables.differences(compared, runs[0]["main_metrics"], cluster=summary["cluster"]))
     if refused:
         page.paragraph("Not compared clip by clip, because the runs saw different data:")
         page.bullets(tables.not_compared(refused))
@@ -129,9 +130,14 @@ def _task_section(page: Page, runs: Sequence[Mapping[str, Any]], summary: Mappin
     if paper.rows:
         page.heading("Beside the papers")
         _add(page, paper)
-    for group, table in tables.groups(runs, headline).items():
+    for group, table in tables.groups(runs).items():
         with page.folded(f"By {group}"):
             _add(page, table)
+
+
+def _paragraphs(page: Page, texts: Sequence[str]) -> None:
+    for text in texts:
+        page.paragraph(text)
 
 
 def _points(runs: Sequence[Mapping[str, Any]], metric: str) -> dict[str, dict[str, figures.Point]]:

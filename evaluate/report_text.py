@@ -48,6 +48,11 @@ def runs_by_task(summary: Mapping[str, Any]) -> list[list[Mapping[str, Any]]]:
     return list(found.values())
 
 
+def rules(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The rule of every benchmark that the runs are on, in a sentence each."""
+    return list(dict.fromkeys(run["benchmark"]["rule"] for run in runs if run["benchmark"]))
+
+
 def interval_sentence(summary: Mapping[str, Any]) -> str:
     """What the intervals are and what they are not."""
     unit = f"all clips of one {summary['cluster']}" if summary["cluster"] else "clips"
@@ -89,11 +94,12 @@ def markdown(summary: Mapping[str, Any]) -> str:
     for text, labels in notices(summary).items():
         lines += [f"> **{_plain(text)}** ({_plain(', '.join(labels))})", ""]
     for runs in runs_by_task(summary):
-        lines += [f"## {_plain(runs[0]['task'])}", "", *_markdown_table(tables.results(runs))]
+        lines += [f"## {_plain(runs[0]['task'])}", "", *_markdown_paragraphs(rules(runs))]
+        lines += [*_markdown_table(tables.results(runs)), *_markdown_paragraphs(tables.coverage(runs))]
         inside = {run["label"] for run in runs}
         compared = [row for row in summary["comparisons"] if row["first"] in inside]
         if compared:
-            table = tables.differences(compared, cluster=summary["cluster"])
+            table = tables.differences(compared, runs[0]["main_metrics"], cluster=summary["cluster"])
             lines += ["### Paired differences", "", *_markdown_table(table)]
     sections = {
         "Over seeds": tables.over_seeds(summary["over_seeds"]),
@@ -110,6 +116,10 @@ def _markdown_table(table: Table) -> list[str]:
     rows = [table.columns, ["---"] * len(table.columns), *table.rows]
     body = ["| " + " | ".join(_plain(cell) for cell in row) + " |" for row in rows]
     return [*body, "", *([table.caption, ""] if table.caption else [])]
+
+
+def _markdown_paragraphs(texts: Sequence[str]) -> list[str]:
+    return [line for text in texts for line in (_plain(text), "")]
 
 
 def _plain(text: str) -> str:

@@ -3,11 +3,13 @@
 The decision to question: the report's page, its Markdown and its CSV are rendered from this document alone, so that
 they cannot disagree with `metrics.json`. Values are fractions at full precision; only the renderers round.
 
-    {"level", "num_resamples", "seed", "cluster", "headline": {task kind: metric},
+    {"level", "num_resamples", "seed", "cluster", "headline": {task kind: metric, where no benchmark has its own},
      "runs": [{"label", "name", "method", "variant", "task", "kind", "dataset", "protocol", "seed", "recipe", "status",
                "notices", "fingerprints", "versions", "config", "curves": [row per epoch],
+               "headline": metric, "main_metrics": [metric], "benchmark": null or {"name", "rule", "metrics"},
                "splits": {split: {<metric>: value, ..., "intervals": {metric: {"low", "high", "method", "bias"}},
-                                  "per_class", "confusion" (single label), "groups", "skipped": {reason: clips}}},
+                                  "per_class", "confusion" (single label), "groups", "skipped": {reason: clips},
+                                  "num_official", "coverage"}},
                "published": [{"paper", "table", "method", "metric", "compare_with", "percent", "settings", "source"}]}],
      "comparisons": [{"first", "second", "split", "only_first_right", "only_second_right", "p_value", "p_value_holm",
                       "differences": {metric: {"estimate", "low", "high", "level", "method", "bias"}}}],
@@ -15,9 +17,12 @@ they cannot disagree with `metrics.json`. Values are fractions at full precision
      "over_seeds": [{"dataset", "task", "protocol", "method", "variant", "split", "metric", "runs": [label],
                      "num_seeds", "mean", "sd"}]}
 
-A metric without an interval has the same value on every resample, or there is a single cluster. An interval's `bias` is
-the mean of the resamples minus the value: a basic interval corrects for it, and can lie beside the value. `p_value` is
-McNemar's; with a `cluster`, of the sign-flip test over clusters.
+The first of a run's `main_metrics` is its `headline`; both follow the `benchmark`'s rule where there is one.
+`num_official` is how many clips the benchmark has in a split, null where that is not known; `coverage` says on how many
+of them the numbers stand, and is empty where none is missing. A metric without an interval has the same value on every
+resample, or there is a single cluster. An interval's `bias` is the mean of the resamples minus the value: a basic
+interval corrects for it, and can lie beside the value. `p_value` is McNemar's; with a `cluster`, of the sign-flip test
+over clusters.
 """
 
 import itertools
@@ -31,10 +36,13 @@ from typing import Any
 import numpy as np
 
 from cache.errors import ConfigError
+from cache.manifest import TaskKind
 from cache.predictions import Predictions
-from cache.run import Run
-from evaluate.analysis import HEADLINE, confusion_matrix, per_class, per_group
+from cache.run import Run, RunInfo
+from evaluate.analysis import confusion_matrix, per_class, per_group
+from evaluate.benchmarks import DEFAULTS, rule_of
 from evaluate.compare import compare, resamples_of, why_not_comparable
+from evaluate.coverage import coverage
 from evaluate.metrics import evaluate, resampled_card
 from evaluate.paper import is_full_method, published
 from evaluate.uncertainty import LEVEL, Interval, bootstrap, holm, wilson
@@ -74,7 +82,7 @@ def summarise(
         {
             "level": LEVEL,
             **options,
-            "headline": HEADLINE,
+            "headline": {name: rule.headline for name, rule in DEFAULTS.items()},
             "runs": described,
             "comparisons": comparisons,
             "not_compared": not_compared,
@@ -111,10 +119,20 @@ def _describe_run(
         **{key: getattr(info, key) for key in ("name", "method", "variant", "task", "dataset", "protocol", "seed")},
         **{"kind": kind, "recipe": info.recipe, "status": info.status, "notices": list(notices)},
         **{"fingerprints": dict(info.fingerprints), "versions": dict(info.versions), "config": dict(run.config)},
+        **_judged_by(info, kind),
         "curves": run.metrics(),
         "splits": {split: _describe_split(item, options) for split, item in splits.items() if not _is_empty(item)},
         "published": _published(run, kind) if kind else [],
     }
+
+
+def _judged_by(info: RunInfo, kind: TaskKind | None) -> dict[str, Any]:
+    """Which metrics stand first, and whose rule that is; nothing is known of the task of a run without predictions."""
+    if kind is None:
+        return {"headline": None, "main_metrics": [], "benchmark": None}
+    rule = rule_of(dataset=info.dataset, protocol=info.protocol, task=info.task, kind=kind)
+    benchmark = {"name": rule.title, "rule": rule.sentence, "metrics": rule.metrics} if rule.title else None
+    return {"headline": rule.headline, "main_metrics": rule.metrics, "benchmark": benchmark}
 
 
 def _is_empty(predictions: Predictions) -> bool:
@@ -133,6 +151,8 @@ def _describe_split(predictions: Predictions, options: Mapping[str, Any]) -> dic
         "per_class": [asdict(row) for row in per_class(predictions)],
         "groups": groups,
         "skipped": dict(sorted(Counter(predictions.skipped.values()).items())),
+        "num_official": predictions.num_official,
+        "coverage": coverage(predictions),
     }
     if predictions.kind == "single":
         card["confusion"] = confusion_matrix(predictions).tolist()
@@ -153,7 +173,7 @@ def _intervals(predictions: Predictions, options: Mapping[str, Any]) -> dict[str
     return {name: interval for name, interval in intervals.items() if interval.is_known}
 
 
-def _published(run: Run, kind: Any) -> list[dict[str, Any]]:  # noqa: ANN401 (a TaskKind)
+def _published(run: Run, kind: TaskKind) -> list[dict[str, Any]]:
     info = run.info
     if not is_full_method(info.method, run.config):
         return []
@@ -222,7 +242,7 @@ def _over_seeds(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             inside = [run for run in members if split in run["splits"]]
             if len(inside) < 2:
                 continue
-            metric = HEADLINE[inside[0]["kind"]]
+            metric = inside[0]["headline"]
             values = [run["splits"][split][metric] for run in inside]
             row = {"split": split, "metric": metric, "runs": [run["label"] for run in inside], "num_seeds": len(inside)}
             spread = {"mean": float(np.mean(values)), "sd": float(np.std(values, ddof=1))}

@@ -21,11 +21,8 @@ METRIC_NAMES = {
     "map_weighted": "mAP, weighted",
     "map_macro_all_zero": "mAP, absent classes as 0",
     "map_charades": "mAP, Charades rule",
+    "map_macro_without_sil": "mAP, macro without SIL",
 }
-
-
-MAIN_METRICS = {"single": ("acc1", "acc5", "mean_class_accuracy"), "multi": ("map_macro", "map_micro", "map_charades")}
-"""What a table of results shows first for a task of each kind; the headline is the first."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,9 +68,9 @@ def cells(runs: Iterable[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], st
 
 
 def results(runs: Sequence[Mapping[str, Any]], *, every_metric: bool = False) -> Table:
-    """The main metrics, or every one, of all runs and splits of one task."""
+    """The main metrics by the rule of their benchmark, or every one, of all runs and splits of one task."""
     found = cells(runs)
-    main = MAIN_METRICS[found[0][0]["kind"]]
+    main = found[0][0]["main_metrics"]
     others = [name for name in METRIC_NAMES if name not in main] if every_metric else []
     metrics = [name for name in (*main, *others) if any(name in split for _, _, split in found)]
     rows = [
@@ -87,11 +84,30 @@ def results(runs: Sequence[Mapping[str, Any]], *, every_metric: bool = False) ->
     )
 
 
-def differences(comparisons: Sequence[Mapping[str, Any]], *, cluster: str | None = None) -> Table:
-    """Second run minus first, in points, on the same clips; `cluster` is what was resampled and flipped together."""
+def coverage(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One sentence per split that lacks clips, or that stands beside a larger benchmark; once where runs agree."""
+    labels: dict[tuple[str, str], list[str]] = {}
+    for run, name, split in cells(runs):
+        if split["coverage"]:
+            labels.setdefault((name, split["coverage"]), []).append(run["label"])
+    return [
+        f"{name}{'' if len(inside) == len(runs) else ' of ' + ', '.join(inside)}: {text}"
+        for (name, text), inside in labels.items()
+    ]
+
+
+def differences(
+    comparisons: Sequence[Mapping[str, Any]], metrics: Sequence[str], *, cluster: str | None = None
+) -> Table:
+    """Second run minus first, in points, on the same clips.
+
+    Args:
+        comparisons: pairs of runs of one task.
+        metrics: the main metrics of the task.
+        cluster: what was resampled and flipped together.
+    """
     tested = any(row["p_value"] is not None for row in comparisons)
-    main = MAIN_METRICS["single" if tested else "multi"]
-    metrics = [name for name in main if any(name in row["differences"] for row in comparisons)]
+    metrics = [name for name in metrics if any(name in row["differences"] for row in comparisons)]
     rows = []
     for row in comparisons:
         line = [row["second"], row["first"], row["split"]]
@@ -107,6 +123,8 @@ def differences(comparisons: Sequence[Mapping[str, Any]], *, cluster: str | None
             f" The p-value is that of the exact sign-flip test over {cluster} groups: McNemar's would take the clips "
             "of one group for independent."
         )
+    if tested and metrics[0] != "acc1":
+        caption += f" The test counts clips that are right: it is one of Acc@1, not of {METRIC_NAMES[metrics[0]]}."
     return Table(
         columns=["run", "minus", "split", *(METRIC_NAMES[metric] for metric in metrics), *extra],
         rows=rows,
@@ -159,7 +177,7 @@ def published(runs: Sequence[Mapping[str, Any]]) -> Table:
         if name.startswith("train"):
             continue
         for item in run["published"]:
-            ours = ", ".join(
+            ours = "; ".join(
                 f"{METRIC_NAMES[metric]} {percent(split[metric])}" for metric in item["compare_with"] if metric in split
             )
             where = f"{item['paper']}, table {item['table']}" + (
@@ -170,7 +188,7 @@ def published(runs: Sequence[Mapping[str, Any]]) -> Table:
     return Table(
         columns=["run", "split", "this run, %", "printed, %", "method", "metric", "where"],
         rows=rows,
-        caption="Printed by the papers for the full method. They do not say how mAP is averaged: see both.",
+        caption="Printed by the papers for the full method. They do not say how mAP is averaged: see each.",
     )
 
 
@@ -184,7 +202,7 @@ def skipped(runs: Sequence[Mapping[str, Any]]) -> Table:
     return Table(columns=["run", "split", "reason", "clips"], rows=rows)
 
 
-def groups(runs: Sequence[Mapping[str, Any]], headline: Mapping[str, str]) -> dict[str, Table]:
+def groups(runs: Sequence[Mapping[str, Any]]) -> dict[str, Table]:
     """The headline within every value of every group, one table a group."""
     found: dict[str, list[list[str]]] = {}
     for run, name, split in cells(runs):
@@ -194,7 +212,7 @@ def groups(runs: Sequence[Mapping[str, Any]], headline: Mapping[str, str]) -> di
                 [run["label"], name, value or "unknown", percent(item["value"]), str(item["num_clips"])]
                 for value, item in values.items()
             ]
-    metric = METRIC_NAMES[headline[runs[0]["kind"]]] if runs else ""
+    metric = METRIC_NAMES[runs[0]["headline"]] if found else ""
     return {
         group: Table(columns=["run", "split", group, f"{metric}, %", "clips"], rows=rows)
         for group, rows in found.items()

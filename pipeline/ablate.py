@@ -23,9 +23,10 @@ from cache import atomic
 from cache.errors import ConfigError
 from cache.manifest import Dataset, TaskKind
 from cache.run import Run
+from evaluate.benchmarks import rule_of
 from evaluate.metrics import evaluate
 from evaluate.paper import PaperResult
-from evaluate.tables import MAIN_METRICS, METRIC_NAMES, percent
+from evaluate.tables import METRIC_NAMES, percent
 from pipeline.ablations import Ablation, Row
 from pipeline.config import load_recipe
 from pipeline.tables import format_table
@@ -180,7 +181,9 @@ def _document(table: Ablation, results: Mapping[tuple[str, int], _Result], *, ki
         printed = [_figure(figure, kind, where) for figure in table.figures(row) if figure.metrics(kind)]
         settings = table.settings(row)
         rows.append({"label": row.label, "settings": settings, "runs": runs, "splits": splits, "printed": printed})
-    return {**heading, **where, "kind": kind, "rows": rows, "notices": list(notices)}
+    rule = rule_of(**where, kind=kind)
+    judged_by = {"kind": kind, "main_metrics": list(rule.metrics), "rule": rule.sentence}
+    return {**heading, **where, **judged_by, "rows": rows, "notices": list(notices)}
 
 
 def _figure(figure: PaperResult, kind: TaskKind, where: Mapping[str, str]) -> dict[str, Any]:
@@ -231,7 +234,7 @@ def _cells(document: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Header and a line per row and split; a row that is not trained yet has one line."""
     rows = document["rows"]
     found = {metric for row in rows for split in row["splits"].values() for metric in split}
-    metrics = [metric for metric in MAIN_METRICS[document["kind"]] if metric in found]
+    metrics = [metric for metric in document["main_metrics"] if metric in found]
     columns = _printed_columns(rows)
     header = ["row", "split", "seeds", *(METRIC_NAMES[metric] for metric in metrics)]
     header += [f"printed {_PAPER_METRICS[metric]}, {dataset}" for dataset, metric in columns]
@@ -260,7 +263,7 @@ def _spread(spread: Mapping[str, Any] | None) -> str:
 
 def _caption(document: Mapping[str, Any]) -> str:
     """What the numbers are, and what the printed ones are not."""
-    sentences = ["In percent; mean ± standard deviation over seeds."]
+    sentences = ["In percent; mean ± standard deviation over seeds.", *([document["rule"]] if document["rule"] else [])]
     figures = [figure for row in document["rows"] for figure in row["printed"]]
     sources = ", ".join(dict.fromkeys(figure["source"] for figure in figures))
     if not figures:

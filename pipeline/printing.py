@@ -91,19 +91,21 @@ def plan_to_text(plan: "ExtractionPlan") -> str:
 
 
 def metrics_to_text(summary: Mapping[str, Any]) -> str:
-    """Every metric of every run and split, with its interval, after the runs' notices."""
-    from evaluate.tables import METRIC_NAMES, cells, interval_text, percent
+    """Every metric of every run and split with its interval, headline first; notices above, rules below."""
+    from evaluate.report_text import rules
+    from evaluate.tables import METRIC_NAMES, cells, coverage, interval_text, percent
     from evaluate.uncertainty import LEVEL_TEXT
 
     rows = [
-        (run["label"], name, title, percent(split[metric]), interval_text(split, metric))
+        (run["label"], name, METRIC_NAMES[metric], percent(split[metric]), interval_text(split, metric))
         for run, name, split in cells(summary["runs"])
-        for metric, title in METRIC_NAMES.items()
+        for metric in dict.fromkeys((run["headline"], *METRIC_NAMES))
         if split.get(metric) is not None
     ]
     notices = dict.fromkeys(notice for run in summary["runs"] for notice in run["notices"])
     table = format_table(("run", "split", "metric", "%", f"{LEVEL_TEXT} interval"), rows)
-    return "\n".join([*(f"note: {notice}" for notice in notices), table])
+    beside = [*coverage(summary["runs"]), *rules(summary["runs"])]
+    return "\n".join([*(f"note: {notice}" for notice in notices), table, *beside])
 
 
 def streams_to_json(reports: Mapping[str, StreamReport]) -> dict[str, Any]:

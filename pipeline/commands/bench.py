@@ -1,4 +1,7 @@
-"""`bench extract`: how fast a stage is on this machine, against what its parts allow."""
+"""`bench extract`, `bench evaluate`: how fast a stage is on this machine, against its parts or another implementation.
+
+The texts and JSON stand here; the measurements are in extract/bench and evaluate/bench.py.
+"""
 
 import json
 import tempfile
@@ -15,6 +18,7 @@ from pipeline.datasets.videos import VideoFolder
 from pipeline.tables import format_seconds, format_table
 
 if TYPE_CHECKING:
+    from evaluate.bench import EvaluateBench, Timing
     from extract.bench.stage import BenchReport
     from extract.config import ExtractConfig
 
@@ -24,7 +28,7 @@ _QUIET = 0.95
 
 @click.group()
 def bench() -> None:
-    """Measure how fast a stage is on this machine, against what its parts allow."""
+    """Measure how fast a stage is on this machine, against its parts or another implementation."""
 
 
 @bench.command("extract")
@@ -66,6 +70,46 @@ def extract_command(
             paths, config, work, workers=workers, device=device, repeats=repeats, progress=progress.advance
         )
     click.echo(json.dumps(report.to_json()) if as_json else bench_to_text(report))
+
+
+@bench.command("evaluate")
+@click.option("--clips", type=click.IntRange(min=2), default=1863, show_default=True, help="Of the made-up test set.")
+@click.option("--classes", type=click.IntRange(min=1), default=157, show_default=True, help="Of its labels.")
+@click.option("--repeats", type=click.IntRange(min=1), default=5, show_default=True, help="Rounds; medians are shown.")
+@click.option("--resamples", type=click.IntRange(min=1), default=200, show_default=True, help="Of the bootstrap.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of all that is drawn.")
+@json_option
+def evaluate_command(clips: int, classes: int, repeats: int, resamples: int, seed: int, as_json: bool) -> None:
+    """Measure mean average precision and its bootstrap against a loop over scikit-learn, on a made-up test set."""
+    from evaluate.bench import bench_evaluate
+
+    found = bench_evaluate(num_clips=clips, num_classes=classes, repeats=repeats, num_resamples=resamples, seed=seed)
+    click.echo(json.dumps(found.to_json()) if as_json else evaluate_to_text(found))
+
+
+def evaluate_to_text(found: "EvaluateBench") -> str:
+    """A row per question, then how far the two are apart and what was timed."""
+    sizes = found.sizes
+    rows = [
+        _timing_row("all classes, once", found.once),
+        _timing_row(f"one resample of {sizes['resamples']}", found.resample),
+    ]
+    return "\n".join(
+        [
+            f"average precision of {sizes['clips']} clips x {sizes['classes']} classes (seed {sizes['seed']})",
+            format_table(("", "seconds", "scikit-learn", "ratio_to_scikit_learn", "rounds"), rows),
+            f"largest difference: {found.max_difference:.1g}",
+            f"medians of {sizes['repeats']} rounds that alternate; ratio: how many times as fast as a loop over "
+            f"scikit-learn's average_precision_score, which did {sizes['scikit_learn_resamples']} of the resamples",
+        ]
+    )
+
+
+def _timing_row(title: str, timing: "Timing") -> tuple[str, ...]:
+    body = timing.to_json()
+    seconds = (f"{body[key]:.3g}" for key in ("seconds", "scikit_learn_seconds"))
+    rounds = " ".join(f"{ratio:.1f}" for ratio in body["ratios"])
+    return title, *seconds, f"{body['ratio_to_scikit_learn']:.1f}", rounds
 
 
 def bench_to_text(report: "BenchReport") -> str:

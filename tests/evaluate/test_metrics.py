@@ -4,6 +4,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,7 @@ from tests.evaluate import toy_runs
 
 Floats = npt.NDArray[np.float32]
 Labels = npt.NDArray[np.uint8]
+MULTI = [metrics.map_macro, metrics.map_macro_all_zero, metrics.map_weighted, metrics.map_micro, metrics.map_charades]
 
 
 def _multi(n: int = 200, num_classes: int = 12, *, ties: bool = False) -> tuple[Floats, Labels]:
@@ -73,23 +75,39 @@ def test_a_class_without_positives_is_dropped_or_counts_zero_as_the_name_says() 
 
 def test_constant_scores_give_the_prevalence() -> None:
     _, targets = _multi()
-    found = metrics.average_precision(np.zeros(targets.shape, dtype=np.float32), targets)
-    np.testing.assert_allclose(found, targets.mean(axis=0), atol=1e-12)
+    constant, prevalence = np.zeros(targets.shape, dtype=np.float32), targets.mean(axis=0)
+    np.testing.assert_allclose(metrics.average_precision(constant, targets), prevalence, atol=1e-12)
+    weighted = (prevalence**2).sum() / prevalence.sum()
+    among_labelled = targets[targets.any(axis=1)].mean()
+    expected = [prevalence.mean(), prevalence.mean(), weighted, targets.mean(), among_labelled]
+    assert [metric(constant, targets) for metric in MULTI] == pytest.approx(expected, abs=1e-12)
 
 
 def test_perfect_scores_give_one_under_every_average() -> None:
     _, targets = _multi()
     scores = targets.astype(np.float32)
-    for metric in (metrics.map_macro, metrics.map_micro, metrics.map_weighted, metrics.map_charades):
+    for metric in MULTI:
         assert metric(scores, targets) == 1.0
 
 
-def test_row_order_and_increasing_maps_do_not_change_average_precision() -> None:
-    scores, targets = _multi(ties=True)
-    expected = metrics.average_precision(scores, targets)
+@pytest.mark.parametrize("ties", [False, True])
+def test_row_order_and_increasing_maps_do_not_change_average_precision(ties: bool) -> None:
+    scores, targets = _multi(ties=ties)
     rows = np.random.default_rng(0).permutation(len(scores))
-    np.testing.assert_allclose(metrics.average_precision(scores[rows], targets[rows]), expected, atol=1e-12)
-    np.testing.assert_allclose(metrics.average_precision(np.exp(scores) * 3 + 1, targets), expected, atol=1e-12)
+    checked: list[Callable[..., Any]] = [metrics.average_precision, *MULTI]
+    for metric in checked:
+        expected = metric(scores, targets)
+        np.testing.assert_allclose(metric(scores[rows], targets[rows]), expected, atol=1e-12)
+        np.testing.assert_allclose(metric(np.exp(scores.astype(np.float64)) * 3 + 1, targets), expected, atol=1e-12)
+
+
+def test_row_order_and_increasing_maps_do_not_change_accuracies() -> None:
+    item = toy_runs.predictions(n=200)
+    rows = np.random.default_rng(0).permutation(200)
+    for metric in (metrics.acc1, metrics.acc5, metrics.mean_class_accuracy, metrics.mean_class_accuracy_mmaction2):
+        expected = pytest.approx(metric(item.logits, item.targets), abs=1e-12)
+        assert metric(item.logits[rows], item.targets[rows]) == expected
+        assert metric(np.exp(item.logits.astype(np.float64)), item.targets) == expected
 
 
 def test_sorting_in_blocks_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,6 +124,44 @@ def test_charades_rule_by_hand() -> None:
     both = np.hstack([scores, scores])
     targets = np.array([[0, 1], [1, 0], [0, 1], [1, 0]])
     assert metrics.map_charades(both, targets) == pytest.approx(((1 / 2 + 2 / 4) / 2 + (1 + 2 / 3) / 2) / 2)
+
+
+def _charades_written_out(scores: Floats, targets: Labels) -> float:
+    """The official formula, clip by clip: mean precision at the positives, clips without a label at minus infinity."""
+    values = []
+    for c in range(scores.shape[1]):
+        column = [float(score) if targets[i].any() else -np.inf for i, score in enumerate(scores[:, c])]
+        found, precisions = 0, []
+        for rank, i in enumerate(sorted(range(len(column)), key=lambda i: -column[i]), start=1):
+            if targets[i, c]:
+                found += 1
+                precisions.append(found / rank)
+        values.append(sum(precisions) / len(precisions))
+    return sum(values) / len(values)
+
+
+def test_charades_rule_equals_its_formula_written_out() -> None:
+    scores, targets = _multi(300)
+    assert (targets.sum(axis=1) == 0).sum() > 50
+    assert len(np.unique(scores)) == scores.size
+    found = metrics.map_charades(scores, targets)
+    assert found == pytest.approx(_charades_written_out(scores, targets), abs=1e-12)
+    assert found > metrics.map_macro(scores, targets) + 0.01
+
+
+def test_the_charades_rule_on_a_resample_is_that_of_the_repeated_clips() -> None:
+    item = toy_runs.predictions(kind="multi", n=80)
+    item.targets[:30] = 0
+    rows = np.random.default_rng(2).integers(80, size=80)
+    weights = np.bincount(rows, minlength=80).astype(np.float64)
+    expected = metrics.map_charades(item.logits[rows], item.targets[rows])
+    assert metrics.resampled_card(item)(weights)["map_charades"] == pytest.approx(expected, abs=1e-12)
+
+
+def test_no_clip_with_a_label_leaves_the_charades_rule_nothing_to_average() -> None:
+    scores, targets = _multi()
+    with pytest.raises(ValueError, match="nothing to average"):
+        metrics.map_charades(scores, targets * 0)
 
 
 def test_charades_rule_equals_macro_map_where_every_clip_has_a_label_and_no_scores_tie() -> None:
@@ -157,7 +213,7 @@ def test_mean_class_accuracy_equals_balanced_accuracy() -> None:
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize(
     "metric",
-    [metrics.map_macro, metrics.map_micro, metrics.map_charades, metrics.map_weighted, metrics.average_precision],
+    [*MULTI, metrics.average_precision],
 )
 def test_nan_and_infinite_scores_are_refused(metric: Callable[[Floats, Labels], object], bad: float) -> None:
     scores, targets = _multi()
@@ -198,8 +254,27 @@ def test_the_card_of_a_multi_label_task_agrees_with_the_functions_and_counts_dro
 
 def test_saturated_scores_are_counted_as_ties() -> None:
     item = toy_runs.predictions(kind="multi")
-    item.logits[:10, 0] = 7.0
+    item.logits[:10, 0] = 7.0  # of one class: one ranking of clips
     assert metrics.evaluate(item)["num_ties"] == 9
+    single = toy_runs.predictions()
+    single.logits[:10, 0] = 7.0  # of ten clips: ten rankings of classes
+    assert metrics.evaluate(single)["num_ties"] == 0
+    single.logits[3, :4] = 7.0
+    single.logits[5, 1:3] = -7.0
+    assert metrics.evaluate(single)["num_ties"] == 3 + 1
+
+
+def test_the_mean_without_sil_is_that_of_the_other_classes() -> None:
+    names = (*toy_runs.CLASS_NAMES[:3], "SIL", *toy_runs.CLASS_NAMES[4:])
+    item = toy_runs.predictions(kind="multi", class_names=names)
+    item.targets[:] |= np.eye(8, dtype=np.uint8)[3]  # in every clip
+    card = metrics.evaluate(item)
+    others = np.delete(metrics.average_precision(item.logits, item.targets), 3)
+    assert card["map_macro_without_sil"] == pytest.approx(others.mean(), abs=1e-12)
+    assert card["map_macro"] == pytest.approx((others.sum() + 1) / 8, abs=1e-12)
+    assert "map_macro_without_sil" not in metrics.evaluate(toy_runs.predictions(kind="multi"))
+    item.targets[:] = np.eye(8, dtype=np.uint8)[3]
+    assert "map_macro_without_sil" not in metrics.evaluate(item)
 
 
 def test_importing_evaluate_does_not_import_torch() -> None:

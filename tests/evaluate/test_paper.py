@@ -36,6 +36,16 @@ def test_a_gym_run_is_on_the_benchmark_that_its_task_names() -> None:
     assert not figure.is_of(dataset="finegym", protocol="gym99-v1.0", task="gym99")
 
 
+def test_a_printed_map_stands_beside_the_benchmarks_own_one_first() -> None:
+    found = {row.dataset: row.metrics("multi") for row in paper_results() if row.metric == "map"}
+    assert found["charades"] == ("map_charades", "map_macro", "map_micro")
+    assert found["breakfast"] == ("map_macro", "map_macro_without_sil", "map_micro")
+    assert found["coin"] == ("map_macro", "map_macro_all_zero", "map_micro")
+    single = {row.metric: row.metrics("single") for row in paper_results() if row.dataset == "toyota_smarthome"}
+    assert single == {"mean_class_acc": ("mean_class_accuracy",)}
+    assert not any(row.metrics("multi") for row in paper_results() if row.metric != "map")
+
+
 def test_figures_of_no_dataset_are_of_no_run() -> None:
     costs = [row for row in paper_results() if row.dataset == "-"]
     assert costs

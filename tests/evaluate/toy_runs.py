@@ -22,6 +22,7 @@ def predictions(
     name: str = "cmdcl-1",
     class_names: tuple[str, ...] = CLASS_NAMES,
     dataset: str = "kitchen",
+    num_official: int | None = None,
 ) -> Predictions:
     """Targets depend on the split alone, logits on the seed: runs can be compared clip by clip."""
     truth = np.random.default_rng([n, len(class_names), len(split)])
@@ -49,6 +50,7 @@ def predictions(
         fingerprints={"frames": "ab" * 32},
         groups={"subject": subjects},
         skipped={"iid-900": "truncated", "iid-901": "truncated"} if split == "iid" else {},
+        num_official=num_official,
     )
 
 
@@ -64,6 +66,7 @@ def run(
     class_names: tuple[str, ...] = CLASS_NAMES,
     dataset: str = "kitchen",
     switches: Mapping[str, bool] | None = None,
+    num_official: int | None = None,
 ) -> Run:
     """A finished run of ten epochs; `switches` are those of CMDCL that differ from the full method's."""
     info = RunInfo(
@@ -93,7 +96,7 @@ def run(
     for number, split in enumerate(splits):
         item = predictions(
             kind=kind, skill=skill / (number + 1), seed=seed, split=split, name=info.name, class_names=class_names,
-            dataset=dataset,
+            dataset=dataset, num_official=num_official,
         )  # fmt: skip
         item.write(created.predictions_path(split))
     return created

@@ -19,6 +19,7 @@ from pipeline import ablate as module
 from pipeline.ablate import ablate, parse_seeds, table_to_text
 from pipeline.ablations import ABLATIONS, Ablation, Row, find_ablation
 from pipeline.config import load_recipe
+from tests.evaluate import toy_runs
 from tests.train.runs import write_toys
 from train.config import TrainConfig, to_json
 
@@ -187,6 +188,27 @@ def test_deviations_are_those_of_a_sample_and_absent_with_one_seed() -> None:
     assert spread["sd"] == pytest.approx(np.sqrt((0.09 + 0.01 + 0.16) / 2))
     assert module._over_seeds(members[:1])["test"]["acc1"]["sd"] is None
     assert module._over_seeds([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("dataset", "titles", "rule"),
+    [
+        ("toyota_smarthome", ["mean class accuracy", "Acc@1"], "Rule of Toyota Smarthome: "),
+        ("kitchen", ["Acc@1", "Acc@5", "mean class accuracy"], ""),
+    ],
+)
+def test_a_table_shows_the_metrics_of_its_benchmark(tmp_path: Path, dataset: str, titles: list[str], rule: str) -> None:
+    run = toy_runs.run(tmp_path / "run", dataset=dataset, splits=("test",))
+    scores = {name: evaluate(run.predictions("test"))[name] for name in ("mean_class_accuracy", "acc5", "acc1")}
+    results = {("Variant 1: none", 0): module._Result(run=run, splits={"test": scores})}
+    document = module._document(find_ablation("cmdcl-3"), results, kind="single")
+    header, lines = module._cells(document)
+    assert header[3 : 3 + len(titles)] == titles
+    assert header[3 + len(titles)].startswith("printed ")
+    assert [line[3] for line in lines if line[1] == "test"] == [f"{100 * scores[document['main_metrics'][0]]:.1f}"]
+    assert document["rule"].startswith(rule)
+    assert document["rule"] in module._caption(document)
+    assert bool(document["rule"]) is bool(rule)
 
 
 def test_the_same_command_trains_nothing_again(world: Path) -> None:

@@ -1,4 +1,4 @@
-"""The command around the bench: which videos, which settings, what is printed."""
+"""The commands around the benches: which videos, which settings, what is printed."""
 
 import json
 from pathlib import Path
@@ -94,3 +94,22 @@ def test_json_has_the_ratios_and_text_says_what_they_mean(asked: Asked) -> None:
     assert "decoding alone had 50% of a core" in run().stdout
     asked.is_gpu = True
     assert "the slower of the device and of the 2 cores" in run().stdout
+
+
+def test_bench_evaluate_prints_both_ratios_and_how_far_the_values_are_apart() -> None:
+    sizes = ["evaluate", "--clips", "40", "--classes", "3", "--repeats", "2", "--resamples", "10", "--seed", "5"]
+    result = CliRunner().invoke(bench, [*sizes, "--json"], catch_exceptions=False)
+    body = json.loads(result.stdout)
+    assert (body["clips"], body["classes"], body["repeats"], body["resamples"], body["seed"]) == (40, 3, 2, 10, 5)
+    assert body["ratio_to_scikit_learn"] == sum(body["ratios"]) / 2 > 0
+    assert body["bootstrap"]["ratio_to_scikit_learn"] > 0
+    assert 0 <= body["max_abs_difference"] < 1e-12
+    text = CliRunner().invoke(bench, sizes, catch_exceptions=False).stdout
+    for words in (
+        "40 clips x 3 classes (seed 5)",
+        "ratio_to_scikit_learn",
+        "one resample of 10",
+        "largest difference: ",
+    ):
+        assert words in text
+    assert CliRunner().invoke(bench, ["evaluate", "--clips", "1"]).exit_code == 2

@@ -1,0 +1,153 @@
+"""How fast average precision is here, against a loop over scikit-learn, with how far the two are apart.
+
+    deconfound bench evaluate --json
+
+Two questions of a test set of Charades' size: the average precision of all classes once, and all of them on every
+resample of a bootstrap. Rounds alternate between both implementations and medians of the rounds' ratios are given, so
+that a machine that slows down meanwhile slows down both. The decision to question: the loop repeats few resamples and
+is compared per resample, while ours sorts once for all of them; the sort is in its time.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from statistics import median
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import average_precision_score
+
+from evaluate.metrics import average_precision
+from evaluate.ranking import Floats, Indices, RankedScores, Scores, Targets
+
+_LABELS_PER_CLIP = 6.8
+"""As in Charades; here each class is as likely as any other."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timing:
+    """Seconds of both implementations in every round."""
+
+    ours: list[float] = field(default_factory=list)
+    scikit_learn: list[float] = field(default_factory=list)
+
+    @property
+    def ratios(self) -> list[float]:
+        """How many times as fast ours was, by round."""
+        return [theirs / mine for mine, theirs in zip(self.ours, self.scikit_learn, strict=True)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Medians, and the ratio of every round."""
+        return {
+            "ratio_to_scikit_learn": median(self.ratios),
+            "ratios": self.ratios,
+            "seconds": median(self.ours),
+            "scikit_learn_seconds": median(self.scikit_learn),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateBench:
+    """What was measured.
+
+    Attributes:
+        sizes: clips, classes, rounds, resamples of each implementation, seed.
+        once: average precision of all classes.
+        resample: the same on one resample, the sort divided among all.
+        max_difference: the largest absolute difference of any class, over both questions.
+    """
+
+    sizes: dict[str, int]
+    once: Timing
+    resample: Timing
+    max_difference: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; `ratio_to_scikit_learn` is that of all classes once."""
+        return {
+            **self.sizes,
+            **self.once.to_json(),
+            "max_abs_difference": self.max_difference,
+            "bootstrap": self.resample.to_json(),
+        }
+
+
+def bench_evaluate(
+    *,
+    num_clips: int = 1863,
+    num_classes: int = 157,
+    repeats: int = 5,
+    num_resamples: int = 200,
+    seed: int = 0,
+) -> EvaluateBench:
+    """Measures both on a made-up test set.
+
+    Args:
+        num_clips: n.
+        num_classes: C.
+        repeats: rounds.
+        num_resamples: of our bootstrap; the loop does a hundredth of them.
+        seed: of scores, labels and resamples.
+    """
+    scores, targets = synthetic(num_clips, num_classes, seed)
+    few = max(1, num_resamples // 100)
+    once, resample, apart = Timing(), Timing(), [0.0]
+    for number in range(repeats):
+        rows = np.random.default_rng([seed, number]).integers(num_clips, size=(num_resamples, num_clips))
+        drawn = [(scores[one], targets[one]) for one in rows[:few]]
+        apart += [
+            _compare(once, partial(_once, scores, targets), partial(_loop, [(scores, targets)])),
+            _compare(resample, partial(_bootstrap, scores, targets, rows), partial(_loop, drawn)),
+        ]
+    sizes = {"clips": num_clips, "classes": num_classes, "repeats": repeats, "resamples": num_resamples, "seed": seed}
+    return EvaluateBench(
+        sizes=sizes | {"scikit_learn_resamples": few}, once=once, resample=resample, max_difference=max(apart)
+    )
+
+
+def synthetic(num_clips: int, num_classes: int, seed: int) -> tuple[Scores, Targets]:
+    """Seeded float32 scores (n, C) that tell something about labels (n, C), about as rare as Charades' are."""
+    rng = np.random.default_rng(seed)
+    targets = (rng.random((num_clips, num_classes)) < min(0.5, _LABELS_PER_CLIP / num_classes)).astype(np.uint8)
+    targets[rng.integers(num_clips, size=num_classes), np.arange(num_classes)] = 1
+    return (rng.normal(size=targets.shape) + targets).astype(np.float32), targets
+
+
+def _compare(timing: Timing, ours: Callable[[], list[Floats]], theirs: Callable[[], list[Floats]]) -> float:
+    """Runs both, notes the seconds for each value that they return, and says how far these are apart."""
+    found = []
+    for seconds, function in ((timing.ours, ours), (timing.scikit_learn, theirs)):
+        start = time.perf_counter()
+        values = function()
+        seconds.append((time.perf_counter() - start) / len(values))
+        found.append(values)
+    return largest_difference(found[0][: len(found[1])], found[1])
+
+
+def _once(scores: Scores, targets: Targets) -> list[Floats]:
+    return [average_precision(scores, targets)]
+
+
+def _bootstrap(scores: Scores, targets: Targets, rows: Indices) -> list[Floats]:
+    ranked = RankedScores(scores, targets)
+    return [ranked.average_precision(np.bincount(one, minlength=len(scores)).astype(np.float64)) for one in rows]
+
+
+def _loop(samples: Sequence[tuple[Scores, Targets]]) -> list[Floats]:
+    return [
+        np.array([_by_scikit_learn(scores[:, c], targets[:, c]) for c in range(scores.shape[1])])
+        for scores, targets in samples
+    ]
+
+
+def _by_scikit_learn(scores: Scores, targets: Targets) -> float:
+    """NaN where there is no positive: scikit-learn would say 0, and warn."""
+    return float(average_precision_score(targets, scores)) if targets.any() else np.nan
+
+
+def largest_difference(first: Sequence[Floats], second: Sequence[Floats]) -> float:
+    """Over all classes; infinite where one of the two has no value."""
+    ours, theirs = np.array(first), np.array(second)
+    apart = np.where(np.isnan(ours) & np.isnan(theirs), 0.0, np.abs(ours - theirs))
+    return float(np.nan_to_num(apart, nan=np.inf).max())
