@@ -73,7 +73,14 @@ class Clip:
         if not self.id or "\0" in self.id:
             raise ManifestError(f"clip id {self.id!r}: give a non-empty text without NUL")
         path = PurePosixPath(self.video)
-        if not self.video or path.is_absolute() or ".." in path.parts or "\\" in self.video or ":" in path.parts[0]:
+        if (
+            not self.video
+            or not path.parts
+            or path.is_absolute()
+            or ".." in path.parts
+            or "\\" in self.video
+            or ":" in path.parts[0]
+        ):
             raise ManifestError(
                 f"clip {self.id!r}: video {self.video!r} must be a path in the video root, with '/' and without '..'"
             )
@@ -286,7 +293,7 @@ def clip_from_json(row: Mapping[str, Any]) -> Clip:
         for key in ("splits", "groups"):
             texts(list(mapping(values.get(key, {}), key).values()), key)
         return Clip(labels=labels, **values)
-    except TypeError as error:
+    except (TypeError, OverflowError) as error:
         raise ManifestError(str(error)) from error
 
 

@@ -18,6 +18,7 @@ from pipeline.commands.evaluation import evaluate
 from pipeline.commands.extraction import extract, plan
 from pipeline.commands.options import EXIT_INTERRUPT, EXIT_USAGE, PATH, json_option
 from pipeline.commands.training import ablate, cost, predict, recognise, train
+from pipeline.commands.validation import validate
 from pipeline.startup import check_packages, configure_logging
 
 
@@ -97,5 +98,8 @@ def doctor(as_json: bool) -> None:
     click.echo(json.dumps(findings.to_json()) if as_json else findings.to_text())
 
 
-for command in (prepare, plan, extract, status, verify, drop, train, predict, recognise, ablate, cost, evaluate, bench):
+for command in (
+    *(prepare, validate, plan, extract, status, verify, drop),
+    *(train, predict, recognise, ablate, cost, evaluate, bench),
+):
     cli.add_command(command)

@@ -71,7 +71,7 @@ def read_text(path: Path) -> str:
 
 def read_lines(path: Path) -> list[Line]:
     """The lines of a text file that hold something."""
-    lines = enumerate(read_text(path).splitlines(), start=1)
+    lines = enumerate(read_text(path).split("\n"), start=1)
     return [Line(path=path, number=number, text=text.strip()) for number, text in lines if text.strip()]
 
 
@@ -88,9 +88,7 @@ def read_table(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     reader = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
     try:
         header = [name.strip() for name in next(reader, [])]
-        absent = [name for name in columns if name not in header]
-        if absent:
-            raise Place(path=path, number=1).error(f"no column {', '.join(absent)}; the header is {','.join(header)!r}")
+        _check_header(Place(path=path, number=1), header, columns)
         for cells in reader:
             place = Place(path=path, number=reader.line_num)
             if not any(cell.strip() for cell in cells):
@@ -120,12 +118,19 @@ def read_sheet(path: Path, sheet: str, columns: Sequence[str]) -> Iterator[Row]:
         raise ManifestError(f"{path} is not an .xlsx workbook that can be read: {error}") from error
     place = path / sheet  # errors name the sheet and its row, as for a file and its line
     header = rows[0] if rows else []
-    absent = [name for name in columns if name not in header]
-    if absent:
-        raise Place(path=place, number=1).error(f"no column {', '.join(absent)}; the header is {','.join(header)!r}")
+    _check_header(Place(path=place, number=1), header, columns)
     for number, cells in enumerate(rows[1:], start=2):
         if any(cells):
             yield Row(path=place, number=number, cells=dict(zip(header, cells, strict=False)))
+
+
+def _check_header(place: Place, header: Sequence[str], columns: Sequence[str]) -> None:
+    absent = [name for name in columns if name not in header]
+    if absent:
+        raise place.error(f"no column {', '.join(absent)}; the header is {','.join(header)!r}")
+    twice = [name for name, number in Counter(filter(None, header)).items() if number > 1]
+    if twice:
+        raise place.error(f"the column {', '.join(twice)} is there twice; rename or remove one")
 
 
 def _cell_text(cell: object) -> str:

@@ -14,14 +14,13 @@ from pathlib import Path
 
 from cache.errors import ManifestError
 from cache.manifest import Clip, Dataset, Task
+from pipeline.datasets.own_clips import PROTOCOL, SPLIT_NAMES, SPLIT_ORDER, TASK, class_prompts
 from pipeline.datasets.videos import VIDEO_SUFFIXES, VideoFolder
 
-TASK = "action"
-PROTOCOL = "default"
-_SPLIT_NAMES = {"train": "train", "validation": "validation", "val": "validation", "test": "test"}
 
-
-def prepare_folder(videos: Path, *, name: str | None = None, prompt: str = "{}", test_fraction: float = 0.2) -> Dataset:
+def prepare_folder(
+    videos: VideoFolder, *, name: str | None = None, prompt: str = "{}", test_fraction: float = 0.2
+) -> Dataset:
     """Makes a dataset of all videos below a folder.
 
     Args:
@@ -31,45 +30,46 @@ def prepare_folder(videos: Path, *, name: str | None = None, prompt: str = "{}",
         test_fraction: share of each class held out where the folder names no splits.
 
     Raises:
-        ManifestError: no such folder, no videos in it, or a mixture of the three layouts.
+        ManifestError: no videos in it, or a mixture of the three layouts.
     """
-    paths = sorted(Path(path) for path in VideoFolder(videos).paths)
+    root = videos.root
+    paths = sorted(Path(path) for path in videos.paths)
     if not paths:
-        raise ManifestError(f"{videos} holds no videos; known endings: {' '.join(sorted(VIDEO_SUFFIXES))}")
+        raise ManifestError(f"{root} holds no videos; known endings: {' '.join(sorted(VIDEO_SUFFIXES))}")
     depths = {len(path.parts) for path in paths}
     if depths == {1}:
-        return _flat(videos, paths, name)
+        return _flat(root, paths, name)
     if depths == {2}:
-        return _of_classes(videos, paths, name, prompt, _held_out(paths, test_fraction))
-    if depths == {3} and {path.parts[0] for path in paths} <= _SPLIT_NAMES.keys():
-        splits = {path: _SPLIT_NAMES[path.parts[0]] for path in paths}
-        return _of_classes(videos, paths, name, prompt, splits)
+        return _of_classes(root, paths, name, prompt, _held_out(paths, test_fraction))
+    if depths == {3} and {path.parts[0] for path in paths} <= SPLIT_NAMES.keys():
+        splits = {path: SPLIT_NAMES[path.parts[0]] for path in paths}
+        return _of_classes(root, paths, name, prompt, splits)
     raise ManifestError(
-        f"{videos} mixes layouts (videos at depths {sorted(depths)}). Accepted: VIDEOS/*.mp4, VIDEOS/<class>/*.mp4, "
-        f"or VIDEOS/<split>/<class>/*.mp4 with splits named {', '.join(_SPLIT_NAMES)}"
+        f"{root} mixes layouts (videos at depths {sorted(depths)}). Accepted: VIDEOS/*.mp4, VIDEOS/<class>/*.mp4, "
+        f"or VIDEOS/<split>/<class>/*.mp4 with splits named {', '.join(SPLIT_NAMES)}"
     )
 
 
-def _flat(videos: Path, paths: Iterable[Path], name: str | None) -> Dataset:
+def _flat(root: Path, paths: Iterable[Path], name: str | None) -> Dataset:
     return Dataset(
-        name=name or videos.resolve().name,
+        name=name or root.resolve().name,
         version="1",
         tasks=(),
         protocols={PROTOCOL: ("all",)},
         clips=tuple(Clip(id=path.as_posix(), video=path.as_posix(), splits={PROTOCOL: "all"}) for path in paths),
-        video_root=videos,
+        video_root=root,
     )
 
 
 def _of_classes(
-    videos: Path, paths: Iterable[Path], name: str | None, prompt: str, splits: Mapping[Path, str]
+    root: Path, paths: Iterable[Path], name: str | None, prompt: str, splits: Mapping[Path, str]
 ) -> Dataset:
     classes = tuple(sorted({path.parts[-2] for path in splits}))
     task = Task(
         name=TASK,
         kind="single",
         class_names=classes,
-        prompts=tuple(prompt.replace("{}", class_name.replace("_", " ")) for class_name in classes),
+        prompts=class_prompts(classes, prompt),
     )
     clips = tuple(
         Clip(
@@ -80,14 +80,13 @@ def _of_classes(
         )
         for path in paths
     )
-    order = {"train": 0, "validation": 1, "test": 2}
     return Dataset(
-        name=name or videos.resolve().name,
+        name=name or root.resolve().name,
         version="1",
         tasks=(task,),
-        protocols={PROTOCOL: tuple(sorted(set(splits.values()), key=order.__getitem__))},
+        protocols={PROTOCOL: tuple(sorted(set(splits.values()), key=SPLIT_ORDER.index))},
         clips=clips,
-        video_root=videos,
+        video_root=root,
     )
 
 

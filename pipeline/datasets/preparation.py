@@ -5,6 +5,7 @@ stands. The decision to question: a clip that the benchmark lists but cannot lab
 too, without a label; nothing is trained or tested on it, and it is counted.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,19 +86,13 @@ def describe(preparation: Preparation, videos: VideoFolder) -> dict[str, Any]:
 
 def to_text(description: Mapping[str, Any]) -> str:
     """The same for people: counts beside the official ones, then what differs and why."""
-    header = ("protocol", "split", "clips", "official", "difference", "missing videos")
-    rows = [
-        (protocol, split, count["clips"], *_compared(count), count["missing_videos"])
-        for protocol, splits in description["protocols"].items()
-        for split, count in splits.items()
-    ]
-    lines = [format_table(header, rows)]
+    lines = [_table(description)]
     lines += [
         f"task {name}: {task['classes']} classes, {task['kind']} label" for name, task in description["tasks"].items()
     ]
     lines += _unlabelled(description)
     lines += [f"note: {note}" for note in description["notes"]]
-    lines += [f"known to be broken: {clip_id}: {why}" for clip_id, why in description["known_broken"].items()]
+    lines += _known_broken(description)
     missing = description["missing_videos"]
     if missing:
         share = f"{len(missing)} of {description['videos']}"
@@ -131,6 +126,29 @@ def _count(dataset: Dataset, protocol: str, split: str, missing: set[str]) -> di
 
 def _num_unlabelled(clips: tuple[Clip, ...], task: str) -> int:
     return sum(task not in clip.labels for clip in clips)
+
+
+def _table(description: Mapping[str, Any]) -> str:
+    """Clips per split; beside them the benchmark's, where any split's number is known."""
+    counts = [
+        (protocol, split, count)
+        for protocol, splits in description["protocols"].items()
+        for split, count in splits.items()
+    ]
+    is_known = any(count["official"] is not None for _, _, count in counts)
+    official = ("official", "difference") if is_known else ()
+    rows = [
+        (protocol, split, count["clips"], *(_compared(count) if is_known else ()), count["missing_videos"])
+        for protocol, split, count in counts
+    ]
+    return format_table(("protocol", "split", "clips", *official, "missing videos"), rows)
+
+
+def _known_broken(description: Mapping[str, Any]) -> list[str]:
+    clips_of: dict[str, list[str]] = defaultdict(list)
+    for clip_id, why in description["known_broken"].items():
+        clips_of[why].append(clip_id)
+    return [f"known trouble: {', '.join(clip_ids)}: {why}" for why, clip_ids in clips_of.items()]
 
 
 def _compared(count: Mapping[str, Any]) -> tuple[str, str]:

@@ -53,6 +53,7 @@ def test_targets_of_an_unlabelled_clip_are_refused() -> None:
         ({"video": "/etc/passwd"}, "without '..'"),
         ({"video": "C:/a.mp4"}, "with '/'"),
         ({"video": "..\\a.mp4"}, "with '/'"),
+        ({"video": "."}, "must be a path"),
         ({"id": ""}, "non-empty"),
         ({"id": 3}, "must be texts"),
         ({"start_seconds": 3.0, "end_seconds": 3.0}, "do not make a piece"),

@@ -59,6 +59,7 @@ def test_quoted_cells_hold_commas_quotes_and_line_ends(tmp_path: Path) -> None:
         (b"", r"line 1: no column id, script"),
         (b"id,script\na,b\nc,d,e\n", r"line 3: 3 cells under a header of 2; cells with commas need quotes"),
         (b'id,script\na,"b\n', r"line 2: not a comma-separated file"),
+        (b"id,script,id\na,b,c\n", r"line 1: the column id is there twice"),
     ],
 )
 def test_a_table_that_is_none_is_refused_with_its_line(tmp_path: Path, content: bytes, message: str) -> None:

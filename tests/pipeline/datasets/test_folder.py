@@ -4,6 +4,7 @@ import pytest
 
 from cache.errors import ManifestError
 from pipeline.datasets.folder import prepare_folder
+from pipeline.datasets.videos import VideoFolder
 
 
 def touch(root: Path, *names: str) -> None:
@@ -16,7 +17,7 @@ def test_sub_folders_are_classes_and_a_share_of_each_is_held_out(tmp_path: Path)
     touch(
         tmp_path, *(f"{label}/{number}.mp4" for label in ("make_tea", "cut") for number in range(10)), "cut/notes.txt"
     )
-    dataset = prepare_folder(tmp_path, prompt="a video of {}")
+    dataset = prepare_folder(VideoFolder(tmp_path), prompt="a video of {}")
     task = dataset.task("action")
     assert task.class_names == ("cut", "make_tea")
     assert task.prompts == ("a video of cut", "a video of make tea")
@@ -27,22 +28,22 @@ def test_sub_folders_are_classes_and_a_share_of_each_is_held_out(tmp_path: Path)
 
 def test_adding_a_video_moves_at_most_the_borderline_ones(tmp_path: Path) -> None:
     touch(tmp_path, *(f"cut/{number}.mp4" for number in range(10)))
-    before = {clip.id for clip in prepare_folder(tmp_path).select("default", "test")}
+    before = {clip.id for clip in prepare_folder(VideoFolder(tmp_path)).select("default", "test")}
     touch(tmp_path, "cut/new.mp4")
-    after = {clip.id for clip in prepare_folder(tmp_path).select("default", "test")}
+    after = {clip.id for clip in prepare_folder(VideoFolder(tmp_path)).select("default", "test")}
     assert len(before ^ after) <= 2
 
 
 def test_splits_given_by_folders_are_kept(tmp_path: Path) -> None:
     touch(tmp_path, "train/a/1.mp4", "val/a/2.mp4", "test/b/3.avi")
-    dataset = prepare_folder(tmp_path)
+    dataset = prepare_folder(VideoFolder(tmp_path))
     assert dataset.protocols == {"default": ("train", "validation", "test")}
     assert [clip.id for clip in dataset.select("default", "validation")] == ["val/a/2.mp4"]
 
 
 def test_a_flat_folder_is_one_unlabelled_split(tmp_path: Path) -> None:
     touch(tmp_path, "-b.MP4", "a b.mkv", ".hidden.mp4")
-    dataset = prepare_folder(tmp_path)
+    dataset = prepare_folder(VideoFolder(tmp_path))
     assert dataset.tasks == ()
     assert [clip.id for clip in dataset.select("default", "all")] == ["-b.MP4", "a b.mkv"]
 
@@ -54,9 +55,9 @@ def test_a_flat_folder_is_one_unlabelled_split(tmp_path: Path) -> None:
 def test_folders_without_a_layout_are_refused(tmp_path: Path, names: tuple[str, ...], message: str) -> None:
     touch(tmp_path, *names)
     with pytest.raises(ManifestError, match=message):
-        prepare_folder(tmp_path)
+        prepare_folder(VideoFolder(tmp_path))
 
 
 def test_a_path_that_is_no_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="not a folder"):
-        prepare_folder(tmp_path / "nowhere")
+        prepare_folder(VideoFolder(tmp_path / "nowhere"))

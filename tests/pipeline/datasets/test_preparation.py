@@ -55,7 +55,7 @@ def test_counts_stand_beside_the_official_ones(tmp_path: Path) -> None:
         "task action: 1 classes, single label",
         "clips without a label for task action: CS test 1, all train 1",
         "note: One clip is of a 32nd class.",
-        "known to be broken: c: cut",
+        "known trouble: c: cut",
         "missing: 2 of 3 videos; their clips stay in the manifest and are counted",
         "  b.mp4",
         "  sub/c.mp4",

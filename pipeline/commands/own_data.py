@@ -1,0 +1,121 @@
+"""`prepare folder`, `prepare lists`, `prepare table`: own videos to a dataset, with the report that benchmarks get."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.commands.options import PATH, Command, json_option
+
+if TYPE_CHECKING:
+    from pipeline.datasets.preparation import Preparation
+    from pipeline.datasets.videos import VideoFolder
+
+
+def _dataset_options(command: Command) -> Command:
+    for option in (
+        json_option,
+        click.option("--prompt", default="{}", show_default=True, help="Text template; {} is the class name."),
+        click.option("--name", help="Name of the dataset [the folder's name]."),
+        click.option("--out", type=PATH, required=True, help="Dataset folder to write."),
+    ):
+        command = option(command)
+    return command
+
+
+def _label_options(command: Command) -> Command:
+    for option in (
+        click.option("--multi-label", is_flag=True, help="Clips have any number of classes, not exactly one."),
+        click.option("--classes", type=PATH, help="Class names: a table 'id,name', or one a line [those in training]."),
+        click.option("--videos", type=PATH, required=True, help="Folder that the paths start from."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command("folder")
+@click.option("--videos", type=PATH, required=True, help="Sub-folders are classes; a flat folder is one split.")
+@_dataset_options
+@click.option("--test-fraction", default=0.2, show_default=True, help="Share held out where no folder is `test`.")
+def folder_command(videos: Path, out: Path, name: str | None, prompt: str, as_json: bool, test_fraction: float) -> None:
+    """A folder of videos: DIR/<class>/*.mp4, DIR/<split>/<class>/*.mp4, or DIR/*.mp4 without labels."""
+    from pipeline.datasets.folder import prepare_folder
+    from pipeline.datasets.preparation import Preparation
+
+    def prepare(found: "VideoFolder") -> Preparation:
+        return Preparation(dataset=prepare_folder(found, name=name, prompt=prompt, test_fraction=test_fraction))
+
+    _write_and_report(prepare, videos, out, as_json)
+
+
+@click.command("lists")
+@click.option("--train", type=PATH, required=True, help="List of training videos: a path and a label a line.")
+@click.option("--validation", type=PATH, help="List of validation videos.")
+@click.option("--test", type=PATH, help="List of test videos.")
+@_label_options
+@_dataset_options
+def lists_command(
+    train: Path,
+    validation: Path | None,
+    test: Path | None,
+    videos: Path,
+    classes: Path | None,
+    multi_label: bool,
+    out: Path,
+    name: str | None,
+    prompt: str,
+    as_json: bool,
+) -> None:
+    """Kinetics-style lists, one for each split: `path label`, `path,label`, several labels with --multi-label."""
+    from pipeline.datasets.class_list import read_classes
+    from pipeline.datasets.lists import prepare_lists
+    from pipeline.datasets.own_clips import Wishes
+
+    lists = {
+        split: path
+        for split, path in {"train": train, "validation": validation, "test": test}.items()
+        if path is not None
+    }
+    known = None if classes is None else read_classes(classes)
+    wishes = Wishes(classes=known, name=name, prompt=prompt, multi_label=multi_label)
+    _write_and_report(lambda found: prepare_lists(lists, found, wishes), videos, out, as_json)
+
+
+@click.command("table")
+@click.argument("table", type=PATH)
+@_label_options
+@click.option("--group", "groups", multiple=True, metavar="NAME", help="Keep this column, as groups of clips.")
+@_dataset_options
+def table_command(
+    table: Path,
+    videos: Path,
+    classes: Path | None,
+    multi_label: bool,
+    groups: tuple[str, ...],
+    out: Path,
+    name: str | None,
+    prompt: str,
+    as_json: bool,
+) -> None:
+    """A csv with columns video, label, split (and id, start, end), or jsonl with these keys."""
+    from pipeline.datasets.class_list import read_classes
+    from pipeline.datasets.own_clips import Wishes
+    from pipeline.datasets.tables import prepare_table
+
+    known = None if classes is None else read_classes(classes)
+    wishes = Wishes(classes=known, name=name, prompt=prompt, multi_label=multi_label)
+    _write_and_report(lambda found: prepare_table(table, found, wishes, groups=groups), videos, out, as_json)
+
+
+OWN_DATA = (folder_command, lists_command, table_command)
+
+
+def _write_and_report(prepare: "Callable[[VideoFolder], Preparation]", videos: Path, out: Path, as_json: bool) -> None:
+    from pipeline.datasets.preparation import to_text, write
+    from pipeline.datasets.videos import VideoFolder
+
+    found = VideoFolder(videos)
+    description = write(prepare(found), found, out)
+    click.echo(json.dumps(description) if as_json else to_text(description))

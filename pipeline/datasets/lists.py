@@ -1,0 +1,133 @@
+"""Kinetics-style lists: a file for each split, a video and its label a line.
+
+    abseiling/x 1.mp4 0           mmaction2: blanks
+    test.mp4 0 3                  the same with several labels
+    train/abseiling/x.mp4,0       SlowFast and others: csv, with commas, blanks or tabs, with or without a header
+    x.mp4,brush hair              names in place of numbers
+    imgs 5 127                    lists of extracted frames (folder, frames, label): refused
+
+A path may hold blanks and commas: it goes as far as the last ending of a video. The separator is the one that most
+lines obey; the others are refused with their line. The decision to question: a path without such an ending is taken
+only where one label follows, and never searched for elsewhere than where the list says.
+"""
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cache.errors import ManifestError
+from pipeline.datasets.annotations import Line, read_lines
+from pipeline.datasets.class_list import is_number
+from pipeline.datasets.own_clips import Entry, Wishes, make_dataset
+from pipeline.datasets.preparation import Preparation
+from pipeline.datasets.tables import COLUMNS
+from pipeline.datasets.videos import VIDEO_SUFFIXES, VideoFolder
+
+_SEPARATORS = {"\t": "tabs", ",": "commas", " ": "blanks"}
+_SAMPLE = 1000
+"""Lines that decide on the separator."""
+_ENDINGS = tuple(VIDEO_SUFFIXES)
+
+
+def prepare_lists(lists: Mapping[str, Path], videos: VideoFolder, wishes: Wishes) -> Preparation:
+    """Reads one list for each split.
+
+    Args:
+        lists: split -> file.
+        videos: the folder that the paths start from.
+        wishes: classes, prompts, one label or several.
+
+    Raises:
+        ManifestError: a line that is no path and label, a list of frames, a label that is no class; with file and line.
+    """
+    _refuse_one_file_twice(lists)
+    entries = [entry for split, path in lists.items() for entry in read_list(path, split, wishes.multi_label)]
+    return make_dataset(entries, videos, wishes)
+
+
+def read_list(path: Path, split: str, multi_label: bool) -> list[Entry]:
+    """The clips of one list, with labels as written."""
+    lines = read_lines(path)
+    if not lines:
+        raise ManifestError(f"{path} is empty: give a list with a path and a label a line")
+    separator = _find_separator(lines[:_SAMPLE])
+    if _is_header(lines[0], separator):
+        del lines[0]
+    return [_entry(line, separator, split, multi_label) for line in lines]
+
+
+def _refuse_one_file_twice(lists: Mapping[str, Path]) -> None:
+    given: dict[Path, str] = {}
+    for split, path in lists.items():
+        other = given.setdefault(path.resolve(), split)
+        if other != split:
+            raise ManifestError(f"{path} is given as --{other} and as --{split}; a clip is in one split: give it once")
+
+
+def _find_separator(lines: Sequence[Line]) -> str:
+    def obeying(separator: str) -> int:
+        return sum(_divide(line, separator) is not None for line in lines)
+
+    return max(_SEPARATORS, key=obeying)  # the first of equals
+
+
+def _cells(line: Line, separator: str) -> list[str]:
+    if separator != ",":
+        return line.text.split(separator)
+    try:
+        return next(csv.reader([line.text], strict=True))
+    except csv.Error:
+        return [line.text]
+
+
+def _divide(line: Line, separator: str) -> tuple[str, list[str]] | None:
+    """Path and labels; None where there are no labels."""
+    cells = _cells(line, separator)
+    labels: list[str] = []
+    while cells and not separator.join(cells).lower().endswith(_ENDINGS):
+        labels.insert(0, cells.pop().strip())
+    if not cells:  # no ending of a video: the path is the first cell
+        cells, labels = labels[:1], labels[1:]
+    path, labels = separator.join(cells).strip(), [label for label in labels if label]
+    return (path, labels) if path and labels else None
+
+
+def _is_header(line: Line, separator: str) -> bool:
+    names = [cell.strip().lower() for cell in _cells(line, separator)]
+    if not set(names) & set(COLUMNS["video"]):
+        return False
+    if len(names) == 2 and names[0] in COLUMNS["video"]:
+        return True
+    raise line.error(
+        f"the header is {', '.join(names)!r}, but a list has a path and then its label: `deconfound prepare table` "
+        "reads columns by name, with one named split"
+    )
+
+
+def _entry(line: Line, separator: str, split: str, multi_label: bool) -> Entry:
+    divided = _divide(line, separator)
+    if divided is None:
+        raise line.error(
+            f"expected a path and a label separated by {_SEPARATORS[separator]}, got {line.text[:80]!r}; clips without "
+            "a label go into a table (`deconfound prepare table`)"
+        )
+    path, labels = divided
+    if separator == " " and len(labels) > 1 and not path.lower().endswith(_ENDINGS):
+        raise line.error(_unclear_path(path, labels))
+    if multi_label:
+        return Entry(place=line, video=path, labels=tuple(labels), split=split)
+    if len(labels) > 1 and (separator != " " or all(map(is_number, labels))):
+        raise line.error(f"several labels follow {path!r} ({', '.join(labels)[:80]}): give --multi-label")
+    return Entry(place=line, video=path, labels=(" ".join(labels),), split=split)
+
+
+def _unclear_path(path: str, labels: Sequence[str]) -> str:
+    if all(map(is_number, labels)):
+        return (
+            f"{path!r} and {len(labels)} numbers look like extracted frames (folder, number of frames, label); "
+            "features are made from videos: list the video files, or join the frames to videos first (with ffmpeg)"
+        )
+    return (
+        f"{path!r} has no ending of a video (.mp4, .avi, ...), so that nobody can tell where the path ends: give the "
+        "endings, or separate by tabs or commas"
+    )
