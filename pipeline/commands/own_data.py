@@ -41,7 +41,7 @@ def _label_options(command: Command) -> Command:
 @click.option("--test-fraction", default=0.2, show_default=True, help="Share held out where no folder is `test`.")
 def folder_command(videos: Path, out: Path, name: str | None, prompt: str, as_json: bool, test_fraction: float) -> None:
     """A folder of videos: DIR/<class>/*.mp4, DIR/<split>/<class>/*.mp4, or DIR/*.mp4 without labels."""
-    from pipeline.datasets.folder import prepare_folder
+    from pipeline.datasets.own.folder import prepare_folder
     from pipeline.datasets.preparation import Preparation
 
     def prepare(found: "VideoFolder") -> Preparation:
@@ -69,9 +69,9 @@ def lists_command(
     as_json: bool,
 ) -> None:
     """Kinetics-style lists, one for each split: `path label`, `path,label`, several labels with --multi-label."""
-    from pipeline.datasets.class_list import read_classes
-    from pipeline.datasets.lists import prepare_lists
-    from pipeline.datasets.own_clips import Wishes
+    from pipeline.datasets.own.class_list import read_classes
+    from pipeline.datasets.own.clips import Wishes
+    from pipeline.datasets.own.lists import prepare_lists
 
     lists = {
         split: path
@@ -100,9 +100,9 @@ def table_command(
     as_json: bool,
 ) -> None:
     """A csv with columns video, label, split (and id, start, end), or jsonl with these keys."""
-    from pipeline.datasets.class_list import read_classes
-    from pipeline.datasets.own_clips import Wishes
-    from pipeline.datasets.tables import prepare_table
+    from pipeline.datasets.own.class_list import read_classes
+    from pipeline.datasets.own.clips import Wishes
+    from pipeline.datasets.own.tables import prepare_table
 
     known = None if classes is None else read_classes(classes)
     wishes = Wishes(classes=known, name=name, prompt=prompt, multi_label=multi_label)

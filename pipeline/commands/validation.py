@@ -13,8 +13,8 @@ from pipeline.commands.options import EXIT_VERIFICATION, PATH, json_option, vide
 from pipeline.tables import format_table
 
 if TYPE_CHECKING:
-    from cache.manifest_check import CheckVideo
-    from cache.manifest_findings import Example, Finding, ManifestReport
+    from cache.validation.check import CheckVideo
+    from cache.validation.findings import Example, Finding, ManifestReport
 
 
 @click.command()
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @json_option
 def validate(dataset: Path, videos: Path | None, as_json: bool) -> None:
     """Check a dataset: ids, labels, splits, leaks, videos, prompts; every fault, not the first."""
-    from cache.manifest_check import check_manifest
+    from cache.validation.check import check_manifest
 
     report = check_manifest(dataset, videos=videos, check_video=_video_check(), count_tokens=_count_tokens)
     click.echo(json.dumps(report.to_json()) if as_json else report_to_text(report))

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from cache.errors import ManifestError
-from pipeline.datasets.class_list import ClassList, read_classes
-from pipeline.datasets.lists import prepare_lists
-from pipeline.datasets.own_clips import Wishes
+from pipeline.datasets.own.class_list import ClassList, read_classes
+from pipeline.datasets.own.clips import Wishes
+from pipeline.datasets.own.lists import prepare_lists
 from pipeline.datasets.preparation import Preparation
 from pipeline.datasets.videos import VideoFolder
 

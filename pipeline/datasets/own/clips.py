@@ -13,7 +13,7 @@ from pathlib import PurePosixPath
 from cache.errors import ManifestError
 from cache.manifest import Clip, Dataset, Task
 from pipeline.datasets.annotations import Place
-from pipeline.datasets.class_list import ClassList, is_number
+from pipeline.datasets.own.class_list import ClassList, is_number
 from pipeline.datasets.preparation import Preparation
 from pipeline.datasets.videos import VideoFolder, is_video
 

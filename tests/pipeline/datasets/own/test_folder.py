@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from cache.errors import ManifestError
-from pipeline.datasets.folder import prepare_folder
+from pipeline.datasets.own.folder import prepare_folder
 from pipeline.datasets.videos import VideoFolder
 
 

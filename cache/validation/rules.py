@@ -15,7 +15,7 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from cache.manifest import Clip, Task
-from cache.manifest_findings import MOST_LISTED, Findings
+from cache.validation.findings import MOST_LISTED, Findings
 
 CONTEXT_LENGTH = 77
 """Tokens that CLIP's text encoder reads, with begin and end."""

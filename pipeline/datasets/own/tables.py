@@ -18,7 +18,7 @@ from typing import Any
 
 from cache.errors import ManifestError
 from pipeline.datasets.annotations import Place, parse_number, read_table, read_text
-from pipeline.datasets.own_clips import SPLIT_NAMES, Entry, Wishes, make_dataset
+from pipeline.datasets.own.clips import SPLIT_NAMES, Entry, Wishes, make_dataset
 from pipeline.datasets.preparation import Preparation
 from pipeline.datasets.videos import VideoFolder
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cache import manifest_rules
 from cache.errors import ManifestError, VideoError
 from cache.manifest import SCHEMA_VERSION, VIDEOS_VARIABLE, Clip, Task, clip_from_json
-from cache.manifest_findings import Findings, ManifestReport
 from cache.manifest_json import CLIPS_FILE, HEADER_FILE, counts, mapping, read_header, text_lists, texts
-from cache.manifest_rules import NumberedClip, Outline
+from cache.validation import rules
+from cache.validation.findings import Findings, ManifestReport
+from cache.validation.rules import NumberedClip, Outline
 
 CheckVideo = Callable[[Path, Path], None]
 """(path, root): raises VideoError if the file cannot be read or is not inside the root."""
@@ -56,9 +56,9 @@ def check_manifest(
     findings = Findings()
     outline = _read_outline(body, findings)
     clips = _read_clips(folder / CLIPS_FILE, findings)
-    for rule in manifest_rules.RULES:
+    for rule in rules.RULES:
         rule(clips, outline, findings)
-    manifest_rules.check_prompts(outline.tasks, findings, count_tokens)
+    rules.check_prompts(outline.tasks, findings, count_tokens)
     lines_of: dict[str, list[int]] = {}
     for line, clip in clips:
         lines_of.setdefault(clip.video, []).append(line)

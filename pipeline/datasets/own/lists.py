@@ -17,10 +17,10 @@ from pathlib import Path
 
 from cache.errors import ManifestError
 from pipeline.datasets.annotations import Line, read_lines
-from pipeline.datasets.class_list import is_number
-from pipeline.datasets.own_clips import Entry, Wishes, make_dataset
+from pipeline.datasets.own.class_list import is_number
+from pipeline.datasets.own.clips import Entry, Wishes, make_dataset
+from pipeline.datasets.own.tables import COLUMNS
 from pipeline.datasets.preparation import Preparation
-from pipeline.datasets.tables import COLUMNS
 from pipeline.datasets.videos import VIDEO_SUFFIXES, VideoFolder
 
 _SEPARATORS = {"\t": "tabs", ",": "commas", " ": "blanks"}

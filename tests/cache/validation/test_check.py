@@ -7,8 +7,8 @@ import pytest
 
 from cache.errors import FailureCode, ManifestError, VideoError
 from cache.manifest import Dataset
-from cache.manifest_check import check_manifest
-from cache.manifest_findings import KINDS, Finding
+from cache.validation.check import check_manifest
+from cache.validation.findings import KINDS, Finding
 from tests.toys import toy_dataset
 
 Row = dict[str, Any]
@@ -231,7 +231,7 @@ def test_there_is_an_error_exactly_where_reading_fails(tmp_path: Path, name: str
 
 
 def test_an_unknown_kind_of_finding_is_a_bug() -> None:
-    from cache.manifest_findings import Findings
+    from cache.validation.findings import Findings
 
     with pytest.raises(AssertionError):
         Findings().add("typo", "x")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cache.errors import ManifestError
 from cache.manifest import Clip, Dataset, Task
-from pipeline.datasets.own_clips import PROTOCOL, SPLIT_NAMES, SPLIT_ORDER, TASK, class_prompts
+from pipeline.datasets.own.clips import PROTOCOL, SPLIT_NAMES, SPLIT_ORDER, TASK, class_prompts
 from pipeline.datasets.videos import VIDEO_SUFFIXES, VideoFolder
 
 

@@ -7,10 +7,10 @@ import pytest
 
 from cache.errors import ManifestError
 from cache.manifest import Clip
-from pipeline.datasets.class_list import ClassList
-from pipeline.datasets.own_clips import Wishes
+from pipeline.datasets.own.class_list import ClassList
+from pipeline.datasets.own.clips import Wishes
+from pipeline.datasets.own.tables import prepare_table
 from pipeline.datasets.preparation import Preparation
-from pipeline.datasets.tables import prepare_table
 from pipeline.datasets.videos import VideoFolder
 
 ROWS: list[dict[str, Any]] = [

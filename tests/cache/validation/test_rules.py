@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cache.manifest_check import check_manifest
-from tests.cache.test_manifest_check import SOUND, STEPS, TASK, Row, clip, findings, told, write
+from cache.validation.check import check_manifest
+from tests.cache.validation.test_check import SOUND, STEPS, TASK, Row, clip, findings, told, write
 
 
 def test_ids_are_compared_in_one_unicode_form(tmp_path: Path) -> None:

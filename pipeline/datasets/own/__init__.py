@@ -1,0 +1,1 @@
+"""Own data: folders, lists and tables of videos."""
