@@ -1,9 +1,13 @@
 """The README keeps its promises: the tree is the tree, the Python example runs, the recipes and commands exist."""
 
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+
+import click
+import pytest
 
 from pipeline.cli import cli
 from pipeline.config import recipe_names
@@ -32,10 +36,22 @@ def test_the_printed_tree_names_every_file() -> None:
     assert printed == modules
 
 
-def test_every_command_in_the_readme_exists() -> None:
-    commands = set(re.findall(r"^ {4}deconfound +(\w+)", README, re.MULTILINE))
-    assert {"prepare", "extract", "train", "evaluate"} <= commands
-    assert commands <= set(cli.commands)
+LINES = [shlex.split(line, comments=True) for line in re.findall(r"^ {4}deconfound +(.+)$", README, re.MULTILINE)]
+
+
+@pytest.mark.parametrize("words", LINES, ids=" ".join)
+def test_every_command_line_in_the_readme_is_understood(words: list[str]) -> None:
+    command: click.Command = cli
+    context = click.Context(cli, info_name="deconfound")
+    while isinstance(command, click.Group):
+        name = words[0]
+        command = command.commands[name]
+        words = words[1:]
+    command.make_context(name, list(words), parent=context)  # parses options and arguments, runs nothing
+
+
+def test_the_readme_shows_the_main_commands() -> None:
+    assert {"prepare", "validate", "extract", "train", "predict", "evaluate"} <= {words[0] for words in LINES}
 
 
 def test_every_recipe_in_the_readme_exists() -> None:

@@ -9,9 +9,9 @@ from pipeline.commands.options import PATH, json_option
 from pipeline.commands.own_data import OWN_DATA
 
 _BENCHMARKS = {
-    "breakfast": "Breakfast: 10 activities and 48 atomic actions of 52 persons.",
+    "breakfast": "Breakfast: 10 activities, 48 atomic actions.",
     "coin": "COIN: 180 tasks and 778 steps of instructional videos.",
-    "charades": "Charades: 157 actions at home, several per video.",
+    "charades": "Charades: 157 actions at home.",
     "diving48": "Diving48: 48 classes of dives.",
     "finegym": "FineGym: Gym99 and Gym288, elements of gymnastics.",
     "haa500": "HAA500: 500 atomic actions of humans.",

@@ -35,7 +35,7 @@ def _label_options(command: Command) -> Command:
     return command
 
 
-@click.command("folder")
+@click.command("folder", short_help="Own videos: sub-folders are classes.")
 @click.option("--videos", type=PATH, required=True, help="Sub-folders are classes; a flat folder is one split.")
 @_dataset_options
 @click.option("--test-fraction", default=0.2, show_default=True, help="Share held out where no folder is `test`.")
@@ -50,7 +50,7 @@ def folder_command(videos: Path, out: Path, name: str | None, prompt: str, as_js
     _write_and_report(prepare, videos, out, as_json)
 
 
-@click.command("lists")
+@click.command("lists", short_help="Own videos: Kinetics-style lists.")
 @click.option("--train", type=PATH, required=True, help="List of training videos: a path and a label a line.")
 @click.option("--validation", type=PATH, help="List of validation videos.")
 @click.option("--test", type=PATH, help="List of test videos.")
@@ -83,7 +83,7 @@ def lists_command(
     _write_and_report(lambda found: prepare_lists(lists, found, wishes), videos, out, as_json)
 
 
-@click.command("table")
+@click.command("table", short_help="Own videos: a csv or jsonl with labels and splits.")
 @click.argument("table", type=PATH)
 @_label_options
 @click.option("--group", "groups", multiple=True, metavar="NAME", help="Keep this column, as groups of clips.")
