@@ -111,8 +111,12 @@ class Experiment:
 
     @property
     def run_notices(self) -> tuple[str, ...]:
-        """What the run directory says on top of everything: `notices`, what was skipped, how the best was chosen."""
-        skipped = [clip_set.notice for clip_set in self.clip_sets.values() if clip_set.skipped]
+        """What the run directory says on top of everything: `notices`, what training skipped, how the best was chosen.
+
+        What prediction skips is with the predictions: it may change until they are made.
+        """
+        trained = [clip_set for split, clip_set in self.clip_sets.items() if split not in self.config.predict_splits]
+        skipped = [clip_set.notice for clip_set in trained if clip_set.skipped]
         chosen = [chosen_on(split) for split in self.config.predict_splits if split == self.config.validation_split]
         return (*self.notices, *skipped, *chosen)
 
