@@ -4,6 +4,7 @@ Every line and row remembers its file and number, so that an adapter's complaint
 encoding, a missing column, a file that is there twice are refused with what was found and what is accepted.
 """
 
+import contextlib
 import csv
 import io
 import json
@@ -35,6 +36,14 @@ class Place:
     def error(self, message: str) -> ManifestError:
         """A complaint about this line, to be raised."""
         return ManifestError(f"{self.path}, line {self.number}: {message}")
+
+    @contextlib.contextmanager
+    def blamed(self) -> Iterator[None]:
+        """Adds the file and the line to what a clip or a task made from it complains about."""
+        try:
+            yield
+        except ManifestError as error:
+            raise self.error(str(error)) from error
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +159,8 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 (any JSON)
         return json.loads(read_text(path), object_pairs_hook=unique)
     except json.JSONDecodeError as error:
         raise Place(path=path, number=error.lineno).error(f"not JSON: {error.msg}") from error
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, thousands of brackets
+        raise ManifestError(f"{path}: JSON that cannot be read: {error}") from error
 
 
 def parse_number(place: Place, text: str, what: str) -> float:
@@ -163,39 +174,44 @@ def parse_number(place: Place, text: str, what: str) -> float:
     return value
 
 
-def list_files(folder: Path) -> list[Path]:
-    """All files below a folder, sorted; ManifestError if it is none."""
-    if not folder.is_dir():
-        raise ManifestError(f"{folder} is not a folder; --annotations takes the folder of the official files")
-    return sorted(folder / path for path in walk_files(folder))
-
-
-def find_file(folder: Path, *names: str) -> Path | None:
-    """The file of the first of these names that lies in the folder, at any depth.
-
-    Raises:
-        ManifestError: the folder is none, or holds several of that name.
-    """
-    files = list_files(folder)
-    for name in names:
-        found = [path for path in files if path.name == name]
-        if len(found) > 1:
-            listed = ", ".join(str(path.relative_to(folder)) for path in found[:5])
-            raise ManifestError(f"{folder} holds {len(found)} files named {name} ({listed}): give the folder of one")
-        if found:
-            return found[0]
-    return None
-
-
-def require_file(folder: Path, *names: str, source: str) -> Path:
-    """As `find_file`, but there must be one.
+class AnnotationFolder:
+    """The files below a folder, at any depth, looked up once.
 
     Args:
-        folder: where to look, at any depth.
-        names: accepted file names, the usual one first.
-        source: where people get it, for the message.
+        root: the folder.
+
+    Raises:
+        ManifestError: it is not a folder.
     """
-    found = find_file(folder, *names)
-    if found is None:
-        raise ManifestError(f"{folder} holds no {' or '.join(names)}; it comes from {source}")
-    return found
+
+    def __init__(self, root: Path) -> None:
+        if not root.is_dir():
+            raise ManifestError(f"{root} is not a folder; --annotations takes the folder of the official files")
+        self.root = root
+        self.paths = tuple(sorted(root / path for path in walk_files(root)))
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    def find(self, *names: str) -> Path | None:
+        """The file of the first of these names that is there; ManifestError if it is there several times."""
+        for name in names:
+            found = [path for path in self.paths if path.name == name]
+            if len(found) > 1:
+                listed = ", ".join(str(path.relative_to(self.root)) for path in found[:5])
+                raise ManifestError(f"{self} holds {len(found)} files named {name} ({listed}): give the folder of one")
+            if found:
+                return found[0]
+        return None
+
+    def require(self, *names: str, source: str) -> Path:
+        """As `find`, but there must be one.
+
+        Args:
+            names: accepted file names, the usual one first.
+            source: where people get it, for the message.
+        """
+        found = self.find(*names)
+        if found is None:
+            raise ManifestError(f"{self} holds no {' or '.join(names)}; it comes from {source}")
+        return found

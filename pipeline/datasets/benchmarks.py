@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cache.errors import ConfigError
 from pipeline.datasets import breakfast, charades, coin, diving48, finegym, haa500, toyota_smarthome
+from pipeline.datasets.annotations import AnnotationFolder
 from pipeline.datasets.preparation import Benchmark, Preparation, Request
 from pipeline.datasets.videos import VideoFolder
 
@@ -32,11 +33,13 @@ def prepare_benchmark(
     """
     benchmark = BENCHMARKS[name]
     if version is not None and version not in benchmark.versions:
-        accepted = ", ".join(benchmark.versions) or "none: there is one version"
-        raise ConfigError(f"--version {version!r} of {name}: accepted are {accepted}")
+        accepted = ", ".join(benchmark.versions) or "none (there is one, or its protocols carry theirs)"
+        raise ConfigError(f"--version {version!r} of {name}: accepted: {accepted}")
+    if prompt is not None and "{}" not in prompt:
+        raise ConfigError(f"--prompt {prompt!r}: it needs {{}}, where the text of the class goes")
     return benchmark.prepare(
         Request(
-            annotations=annotations,
+            annotations=AnnotationFolder(annotations),
             videos=videos,
             prompt=benchmark.prompt if prompt is None else prompt,
             version=version or (benchmark.versions[0] if benchmark.versions else ""),

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from cache.errors import ManifestError
 from cache.manifest import Clip, Dataset, Task
-from pipeline.datasets.annotations import Line, Place, list_files, read_json, read_lines
+from pipeline.datasets.annotations import AnnotationFolder, Line, Place, read_json, read_lines
 from pipeline.datasets.breakfast_names import (
     ACTIVITIES,
     ATOMIC,
@@ -125,12 +125,12 @@ def _clip(found: _Found, clip_id: str, videos: VideoFolder) -> Clip:
     )
 
 
-def _files(annotations: Path) -> list[Path]:
+def _files(annotations: AnnotationFolder) -> list[Path]:
     """All but the fine labels, which are named as the coarse ones are."""
     return [
         path
-        for path in list_files(annotations)
-        if path.suffix in _SUFFIXES and "segmentation_fine" not in path.relative_to(annotations).parts
+        for path in annotations.paths
+        if path.suffix in _SUFFIXES and "segmentation_fine" not in path.relative_to(annotations.root).parts
     ]
 
 

@@ -17,8 +17,9 @@ from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
+from cache.errors import ManifestError
 from cache.manifest import Clip, Dataset, Task
-from pipeline.datasets.annotations import Row, parse_number, read_lines, read_table, require_file
+from pipeline.datasets.annotations import Row, parse_number, read_lines, read_table
 from pipeline.datasets.preparation import Benchmark, Preparation, Request
 from pipeline.datasets.videos import VideoFolder
 
@@ -31,25 +32,28 @@ _SLACK_SECONDS = 0.5
 
 def prepare(request: Request) -> Preparation:
     """Reads the two tables; every row is a clip, in the order of the files."""
-    classes = _read_classes(require_file(request.annotations, "Charades_v1_classes.txt", source=SOURCE))
+    classes = _read_classes(request.annotations.require("Charades_v1_classes.txt", source=SOURCE))
     task = Task(
         name="atomic",
         kind="multi",
         class_names=tuple(f"{code} {text}" for code, text in classes.items()),
         prompts=request.prompts(tuple(classes.values())),
     )
-    clips: list[Clip] = []
+    clips: dict[str, Clip] = {}
     oddities: Counter[str] = Counter()
     for split in ("train", "test"):
-        table = require_file(request.annotations, f"Charades_v1_{split}.csv", source=SOURCE)
+        table = request.annotations.require(f"Charades_v1_{split}.csv", source=SOURCE)
         for row in read_table(table, _COLUMNS):
-            clips.append(_clip(row, split, classes, request.videos, oddities))
+            clip = _clip(row, split, classes, request.videos, oddities)
+            if clip.id in clips:
+                raise row.error(f"{clip.id} was given before, in split {clips[clip.id].splits['default']}")
+            clips[clip.id] = clip
     dataset = Dataset(
         name="charades",
         version="v1",
         tasks=(task,),
         protocols={"default": ("train", "test")},
-        clips=tuple(clips),
+        clips=tuple(clips.values()),
         video_root=request.videos.root,
         official_counts=OFFICIAL,
     )
@@ -63,11 +67,15 @@ def _read_classes(path: Path) -> dict[str, str]:
         if match is None or match[1] in classes:
             raise line.error(f"expected a new class like 'c000 Holding some clothes', got {line.text[:60]!r}")
         classes[match[1]] = match[2]
+    if not classes:
+        raise ManifestError(f"{path} is empty; it comes from {SOURCE}")
     return classes
 
 
 def _clip(row: Row, split: str, classes: Mapping[str, str], videos: VideoFolder, oddities: Counter[str]) -> Clip:
     clip_id, length = row.cells["id"], row.number_in("length")
+    if not clip_id:
+        raise row.error("the id is empty")
     found: dict[str, None] = {}
     for text in filter(None, row.cells["actions"].split(";")):
         parts = text.split()
@@ -79,13 +87,14 @@ def _clip(row: Row, split: str, classes: Mapping[str, str], videos: VideoFolder,
         oddities["inverted"] += end < start
         oddities["overlong"] += end > length + _SLACK_SECONDS
         found[f"{parts[0]} {classes[parts[0]]}"] = None
-    return Clip(
-        id=clip_id,
-        video=videos.locate(f"Charades_v1_480/{clip_id}", f"Charades_v1/{clip_id}", clip_id),
-        splits={"default": split},
-        labels={"atomic": tuple(found)},
-        groups={"subject": row.cells["subject"], "scene": row.cells["scene"]},
-    )
+    with row.blamed():
+        return Clip(
+            id=clip_id,
+            video=videos.locate(f"Charades_v1_480/{clip_id}", f"Charades_v1/{clip_id}", clip_id),
+            splits={"default": split},
+            labels={"atomic": tuple(found)},
+            groups={"subject": row.cells["subject"], "scene": row.cells["scene"]},
+        )
 
 
 def _empty_notes(dataset: Dataset) -> list[str]:

@@ -25,15 +25,7 @@ from typing import Any
 
 from cache.errors import ManifestError
 from cache.manifest import Clip, Dataset, Task
-from pipeline.datasets.annotations import (
-    Row,
-    find_file,
-    parse_number,
-    read_json,
-    read_sheet,
-    read_table,
-    require_file,
-)
+from pipeline.datasets.annotations import AnnotationFolder, Row, parse_number, read_json, read_sheet, read_table
 from pipeline.datasets.preparation import Benchmark, Preparation, Request
 from pipeline.datasets.videos import VideoFolder
 
@@ -77,7 +69,7 @@ class _Taxonomy:
 def prepare(request: Request) -> Preparation:
     """Reads the taxonomy and COIN.json; every video is a clip, in the order of the file."""
     taxonomy = _read_taxonomy(request.annotations)
-    path = require_file(request.annotations, "COIN.json", "coin.json", source=SOURCE)
+    path = request.annotations.require("COIN.json", "coin.json", source=SOURCE)
     body = read_json(path)
     database = body.get("database", body) if isinstance(body, dict) else None
     if not isinstance(database, dict) or not database:
@@ -127,7 +119,7 @@ def _tasks(taxonomy: _Taxonomy, request: Request) -> tuple[Task, Task]:
     )
 
 
-def _read_taxonomy(folder: Path) -> _Taxonomy:
+def _read_taxonomy(folder: AnnotationFolder) -> _Taxonomy:
     tasks: dict[int, str] = {}
     steps: dict[int, _Step] = {}
     for row in _sheet(folder, _STEP_SHEET, _STEP_COLUMNS):
@@ -144,14 +136,14 @@ def _read_taxonomy(folder: Path) -> _Taxonomy:
     return _Taxonomy(tasks=dict(sorted(tasks.items())), steps=dict(sorted(steps.items())), domains=domains)
 
 
-def _sheet(folder: Path, sheet: str, columns: tuple[str, ...]) -> Iterable[Row]:
+def _sheet(folder: AnnotationFolder, sheet: str, columns: tuple[str, ...]) -> Iterable[Row]:
     """A sheet of the official workbook or, where that is not there, a table of the sheet's name."""
-    workbook, table = find_file(folder, "taxonomy.xlsx"), find_file(folder, f"{sheet}.csv")
+    workbook, table = folder.find("taxonomy.xlsx"), folder.find(f"{sheet}.csv")
     if workbook is not None:
         return read_sheet(workbook, sheet, columns)
     if table is None and sheet == _DOMAIN_SHEET:
         return ()
-    return read_table(table or require_file(folder, "taxonomy.xlsx", f"{sheet}.csv", source=SOURCE), columns)
+    return read_table(table or folder.require("taxonomy.xlsx", f"{sheet}.csv", source=SOURCE), columns)
 
 
 def _whole(row: Row, column: str) -> int:
@@ -187,10 +179,10 @@ def _id(value: object) -> int:
 
 
 def _subset(entry: Mapping[str, Any]) -> str:
-    subset = entry["subset"]
+    subset = str(entry["subset"]).lower()
     if subset not in _SUBSETS:
-        raise ValueError(f"subset is {subset!r}; accepted: {', '.join(_SUBSETS)}")
-    return str(subset)
+        raise ValueError(f"subset is {entry['subset']!r}; accepted: {', '.join(_SUBSETS)}")
+    return subset
 
 
 def _step_names(entry: Mapping[str, Any], taxonomy: _Taxonomy, oddities: Counter[str]) -> Iterator[str]:
@@ -199,14 +191,19 @@ def _step_names(entry: Mapping[str, Any], taxonomy: _Taxonomy, oddities: Counter
         step = taxonomy.steps.get(_id(segment["id"]))
         if step is None:
             raise ValueError(f"the taxonomy has no step {segment['id']!r} ({segment.get('label')!r})")
-        start, end = (float(time) for time in segment["segment"])
-        if not (math.isfinite(start) and math.isfinite(end)):
-            raise ValueError(f"step {step.name!r} has the segment {segment['segment']}, which are no times")
+        start, end = _times(step, segment["segment"])
         oddities["inverted"] += end < start
         oddities["overlong"] += end > duration + _SLACK_SECONDS
         oddities["foreign"] += step.task != entry["class"]
         oddities["relabelled"] += str(segment.get("label", step.text)).split() != step.text.split()
         yield step.name
+
+
+def _times(step: _Step, segment: object) -> tuple[float, float]:
+    times = segment if isinstance(segment, list) else []
+    if len(times) != 2 or not all(isinstance(time, int | float) and math.isfinite(time) for time in times):
+        raise ValueError(f"step {step.name!r} has the segment {segment!r:.60}, expected two times in seconds")
+    return float(times[0]), float(times[1])
 
 
 def _reason(error: Exception) -> str:

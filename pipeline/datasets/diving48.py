@@ -20,7 +20,7 @@ from typing import Any
 
 from cache.errors import ManifestError
 from cache.manifest import Clip, Dataset, Task
-from pipeline.datasets.annotations import read_json, require_file
+from pipeline.datasets.annotations import read_json
 from pipeline.datasets.preparation import Benchmark, Preparation, Request
 from pipeline.datasets.videos import VideoFolder
 
@@ -63,15 +63,19 @@ _WORDS: Sequence[Mapping[str, str]] = (
 
 def prepare(request: Request) -> Preparation:
     """Reads the two lists; every entry is a clip, in the order of the files."""
-    vocabulary = require_file(request.annotations, "Diving48_vocab.json", source=SOURCE)
+    vocabulary = request.annotations.require("Diving48_vocab.json", source=SOURCE)
     texts = _read_classes(vocabulary)
     classes = tuple(texts)
-    clips: list[Clip] = []
+    clips: dict[str, Clip] = {}
     num_cut = 0
     for split in ("train", "test"):
-        path = require_file(request.annotations, _FILES[request.version].format(split), source=SOURCE)
+        path = request.annotations.require(_FILES[request.version].format(split), source=SOURCE)
         for index, entry in enumerate(_read_list(path)):
-            clips.append(_clip(f"{path}, entry [{index}]", entry, split, classes, request.videos))
+            where = f"{path}, entry [{index}]"
+            clip = _clip(where, entry, split, classes, request.videos)
+            if clip.id in clips:
+                raise ManifestError(f"{where}: {clip.id} was given before, in split {clips[clip.id].splits['default']}")
+            clips[clip.id] = clip
             num_cut += _is_cut(entry)
     dataset = Dataset(
         name="diving48",
@@ -80,7 +84,7 @@ def prepare(request: Request) -> Preparation:
             Task(name="action", kind="single", class_names=classes, prompts=request.prompts(tuple(texts.values()))),
         ),
         protocols={"default": ("train", "test")},
-        clips=tuple(clips),
+        clips=tuple(clips.values()),
         video_root=request.videos.root,
         official_counts=OFFICIAL.get(request.version, {}),
     )
@@ -120,8 +124,8 @@ def _clip(where: str, entry: Any, split: str, classes: Sequence[str], videos: Vi
     if type(label) is not int or not 0 <= label < len(classes):
         raise ManifestError(f'{where} ({name}): "label" is {label!r:.40}, not an integer from 0 to {len(classes) - 1}')
     return Clip(
-        id=match[0],
-        video=videos.locate(f"rgb/{name}", f"videos/{name}", match[0]),
+        id=name,
+        video=videos.locate(f"rgb/{name}", f"videos/{name}", name),
         splits={"default": split},
         labels={"action": (classes[label],)},
         groups={"video": match["video"]},

@@ -28,7 +28,7 @@ from typing import Any
 
 from cache.errors import ManifestError
 from cache.manifest import Clip, Dataset, Task
-from pipeline.datasets.annotations import Line, find_file, read_json, read_lines, require_file
+from pipeline.datasets.annotations import AnnotationFolder, Line, read_json, read_lines
 from pipeline.datasets.preparation import Benchmark, Preparation, Request
 from pipeline.datasets.videos import VideoFolder
 
@@ -93,7 +93,7 @@ def prepare(request: Request) -> Preparation:
     elements: dict[str, _Element] = {}
     for lists in found:
         _read_elements(lists, elements)
-    footage = _Footage(request.videos, find_file(request.annotations, *_TIMES))
+    footage = _Footage(request.videos, request.annotations.find(*_TIMES))
     protocols = tuple(protocol for lists in found for protocol in lists.train)
     dataset = Dataset(
         name="finegym",
@@ -108,27 +108,27 @@ def prepare(request: Request) -> Preparation:
     return Preparation(dataset=dataset, notes=notes)
 
 
-def _find_lists(folder: Path) -> Iterator[_Lists]:
+def _find_lists(folder: AnnotationFolder) -> Iterator[_Lists]:
     for task in NUM_CLASSES:
         train = {
-            f"{task}-v1.0": find_file(folder, f"{task}_train_element_v1.0.txt", f"{task}_train_org.txt"),
-            f"{task}-v1.1": find_file(folder, f"{task}_train_element_v1.1.txt"),
+            f"{task}-v1.0": folder.find(f"{task}_train_element_v1.0.txt", f"{task}_train_org.txt"),
+            f"{task}-v1.1": folder.find(f"{task}_train_element_v1.1.txt"),
         }
-        validation = find_file(folder, f"{task}_val_element.txt", f"{task}_val_org.txt")
+        validation = folder.find(f"{task}_val_element.txt", f"{task}_val_org.txt")
         there = {protocol: path for protocol, path in train.items() if path is not None}
         if there and validation is not None:
             yield _Lists(task=task, classes=_read_classes(folder, task), train=there, validation=validation)
 
 
-def _read_classes(folder: Path, task: str) -> tuple[_Class, ...]:
+def _read_classes(folder: AnnotationFolder, task: str) -> tuple[_Class, ...]:
     """The classes in the order of their `Clabel`, which counts from 0."""
     groups = {}
-    for line in read_lines(require_file(folder, "set_categories.txt", source=SOURCE)):
+    for line in read_lines(folder.require("set_categories.txt", source=SOURCE)):
         match = _SET.fullmatch(line.text)
         if match is None:
             raise line.error(f"expected a set like 'set: 21; FX_leap_jump_hop', got {line.text[:60]!r}")
         groups[match[1]] = match[2]
-    path = require_file(folder, f"{task}_categories.txt", source=SOURCE)
+    path = folder.require(f"{task}_categories.txt", source=SOURCE)
     classes: list[_Class] = []
     for line in read_lines(path):
         match = _CATEGORY.fullmatch(line.text)
@@ -218,10 +218,12 @@ class _Footage:
     def _place(self, name: str) -> tuple[str, float | None, float | None]:
         match = _ELEMENT.fullmatch(name)
         assert match is not None
-        trimmed = self._videos.find(name)
+        trimmed = self._videos.find(f"subactions/{name}") or self._videos.find(name)
         if trimmed is not None:
             return trimmed, None, None
-        event, whole = self._videos.find(f"{match['video']}_{match['event']}"), self._videos.find(match["video"])
+        event_name = f"{match['video']}_{match['event']}"
+        event = self._videos.find(f"events/{event_name}") or self._videos.find(event_name)
+        whole = self._videos.find(f"videos/{match['video']}") or self._videos.find(match["video"])
         longer = event or whole
         times = self._seconds(match) if longer is not None else None
         if longer is None or times is None:

@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 
 from cache.errors import ManifestError
 from cache.manifest import Clip, Dataset, Task
-from pipeline.datasets.annotations import Line, list_files, parse_number, read_lines
+from pipeline.datasets.annotations import AnnotationFolder, Line, parse_number, read_lines
 from pipeline.datasets.preparation import Benchmark, Preparation, Request
 from pipeline.datasets.videos import VideoFolder
 
@@ -82,10 +82,10 @@ def prepare(request: Request) -> Preparation:
     return Preparation(dataset=dataset, notes=tuple(_notes(dataset, classes, release)))
 
 
-def _class_files(folder: Path) -> dict[str, Path]:
+def _class_files(folder: AnnotationFolder) -> dict[str, Path]:
     """Class -> its text file, at any depth."""
     files: dict[str, Path] = {}
-    for path in list_files(folder):
+    for path in folder.paths:
         if path.suffix != ".txt" or path.stem.lower() in _NOT_CLASSES or "__MACOSX" in path.parts:
             continue
         if path.stem in files:
@@ -123,7 +123,7 @@ def _release(videos: VideoFolder, classes: Iterable[str]) -> Release:
     """The cut clips: videos in a folder named as their class whose name ends in a number.
 
     Raises:
-        ManifestError: two files of a class have one number.
+        ManifestError: two files of a class have one number: of another ending, in another folder.
     """
     wanted = frozenset(classes)
     found: defaultdict[str, dict[int, str]] = defaultdict(dict)
@@ -135,7 +135,7 @@ def _release(videos: VideoFolder, classes: Iterable[str]) -> Release:
         if match is None or match[1] not in prefixes:
             continue
         other = found[name].setdefault(int(match[2]), path)
-        if PurePosixPath(other).stem != stem:
+        if other != path:
             raise ManifestError(f"{videos.root}: {other} and {path} are both number {int(match[2])} of class {name}")
     return dict(found)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from cache import atomic
 from cache.manifest import Clip, Dataset
+from pipeline.datasets.annotations import AnnotationFolder
 from pipeline.datasets.videos import VideoFolder
 from pipeline.tables import format_table
 
@@ -48,7 +49,7 @@ class Benchmark:
 class Request:
     """What a person asked for."""
 
-    annotations: Path
+    annotations: AnnotationFolder
     videos: VideoFolder
     prompt: str
     version: str = ""
@@ -96,12 +97,14 @@ def to_text(description: Mapping[str, Any]) -> str:
     missing = description["missing_videos"]
     if missing:
         share = f"{len(missing)} of {description['videos']}"
-        lines.append(f"missing: {share} videos; their clips stay in the manifest and are counted")
+        lines.append(f"missing: {share} videos; their clips stay in the manifest; run this again when there are more")
         lines += [f"  {path}" for path in missing[:_MOST_LISTED]]
         if len(missing) > _MOST_LISTED:
             lines.append(f"  and {len(missing) - _MOST_LISTED} more, all in {MISSING_FILE} of the dataset")
     if description["unused_videos"]:
         lines.append(f"{description['unused_videos']} other videos below the folder belong to no clip")
+        if len(missing) == description["videos"]:
+            lines.append("not one video of the dataset is there: is --videos the right folder?")
     return "\n".join(lines)
 
 
@@ -110,7 +113,7 @@ def write(preparation: Preparation, videos: VideoFolder, folder: Path) -> dict[s
     description = describe(preparation, videos)
     preparation.dataset.write(folder)
     listed = "".join(f"{path}\n" for path in description["missing_videos"])
-    atomic.write_bytes(folder / MISSING_FILE, listed.encode("utf-8", "surrogateescape"))
+    atomic.write_bytes(folder / MISSING_FILE, listed.encode("utf-8", "backslashreplace"))
     return description
 
 
@@ -122,6 +125,10 @@ def _count(dataset: Dataset, protocol: str, split: str, missing: set[str]) -> di
         "missing_videos": len({clip.video for clip in clips} & missing),
         "unlabelled": {task.name: _num_unlabelled(clips, task.name) for task in dataset.tasks},
     }
+
+
+def _labels_some(splits: Mapping[str, Any], task: str) -> bool:
+    return any(count["unlabelled"][task] < count["clips"] for count in splits.values())
 
 
 def _num_unlabelled(clips: tuple[Clip, ...], task: str) -> int:
@@ -159,14 +166,14 @@ def _compared(count: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _unlabelled(description: Mapping[str, Any]) -> list[str]:
-    """A line for each task that leaves some clips of a split without a label, and labels others of it."""
+    """A line for each task that leaves clips of a protocol without a label, and labels others of it."""
     lines = []
     for task in description["tasks"]:
         found = [
             f"{protocol} {split} {count['unlabelled'][task]}"
             for protocol, splits in description["protocols"].items()
             for split, count in splits.items()
-            if 0 < count["unlabelled"][task] < count["clips"]
+            if count["unlabelled"][task] and _labels_some(splits, task)
         ]
         if found:
             lines.append(f"clips without a label for task {task}: {', '.join(found)}")

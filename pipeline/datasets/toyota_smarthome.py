@@ -13,6 +13,7 @@ The decision to question: 14 videos of the CS lists show a 32nd class, `Pour.Fro
 its 16,115 are the 16,129 less these. The official loader takes them for the last class; here they have no label.
 """
 
+import itertools
 import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from pathlib import Path
 
 from cache.errors import ManifestError
 from cache.manifest import Clip, Dataset, Task
-from pipeline.datasets.annotations import Line, find_file, read_lines
+from pipeline.datasets.annotations import AnnotationFolder, Line, read_lines
 from pipeline.datasets.preparation import Benchmark, Preparation, Request
 from pipeline.datasets.videos import VideoFolder
 
@@ -109,14 +110,15 @@ def prepare(request: Request) -> Preparation:
     notes += [
         f"videos that {name} names again; each is one clip: {number}" for name, number in repeated.items() if number
     ]
-    return Preparation(dataset=dataset, notes=(*notes, *_outside_notes(videos), *_absent_notes(dataset)))
+    shared, outside, absent = _shared_notes(dataset), _outside_notes(videos), _absent_notes(dataset)
+    return Preparation(dataset=dataset, notes=(*notes, *shared, *outside, *absent))
 
 
-def _find_lists(folder: Path) -> tuple[dict[str, dict[str, Path]], list[str]]:
+def _find_lists(folder: AnnotationFolder) -> tuple[dict[str, dict[str, Path]], list[str]]:
     """The lists by protocol and split, and a note on each protocol that is there in part."""
     lists, notes = {}, []
     for protocol in ("CS", "CV1", "CV2"):
-        found = {split: find_file(folder, f"{split}_{protocol}.txt") for split in SPLITS}
+        found = {split: folder.find(f"{split}_{protocol}.txt") for split in SPLITS}
         absent = [f"{split}_{protocol}.txt" for split, path in found.items() if path is None]
         if not absent:
             lists[protocol] = {split: path for split, path in found.items() if path is not None}
@@ -158,6 +160,21 @@ def _clip(clip_id: str, video: _Listed, videos: VideoFolder) -> Clip:
             "recording": f"{name['person']}_{name['view']}",
         },
     )
+
+
+def _shared_notes(dataset: Dataset) -> list[str]:
+    """Persons of CS and cameras of CV1 and CV2 who are on both sides; officially nobody and none is."""
+    notes = []
+    for protocol, splits in dataset.protocols.items():
+        group = "subject" if protocol.startswith("CS") else "camera"
+        seen = {split: {clip.groups[group] for clip in dataset.select(protocol, split)} for split in splits}
+        for first, second in itertools.combinations(splits, 2):
+            shared = sorted(seen[first] & seen[second])
+            if shared:
+                notes.append(
+                    f"{protocol}: {group} {', '.join(shared)} in {first} and in {second}: not the official lists"
+                )
+    return notes
 
 
 def _outside_notes(videos: Mapping[str, _Listed]) -> list[str]:

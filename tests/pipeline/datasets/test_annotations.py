@@ -10,13 +10,12 @@ import pytest
 
 from cache.errors import ManifestError
 from pipeline.datasets.annotations import (
-    find_file,
+    AnnotationFolder,
     read_json,
     read_lines,
     read_sheet,
     read_table,
     read_text,
-    require_file,
 )
 
 REAL = os.environ.get("DECONFOUND_TEST_DATA")
@@ -87,22 +86,22 @@ def test_a_key_that_json_gives_twice_is_refused_and_not_chosen_between(tmp_path:
 
 def test_a_file_is_found_at_any_depth_by_the_first_name_that_is_there(tmp_path: Path) -> None:
     path = write(tmp_path / "Charades" / "v1" / "train.csv", b"")
-    assert find_file(tmp_path, "other.csv", "train.csv") == path
-    assert find_file(tmp_path, "other.csv") is None
+    assert AnnotationFolder(tmp_path).find("other.csv", "train.csv") == path
+    assert AnnotationFolder(tmp_path).find("other.csv") is None
     with pytest.raises(ManifestError, match=r"holds no other\.csv or more\.csv; it comes from the archive"):
-        require_file(tmp_path, "other.csv", "more.csv", source="the archive")
+        AnnotationFolder(tmp_path).require("other.csv", "more.csv", source="the archive")
 
 
 def test_two_files_of_one_name_are_not_chosen_between(tmp_path: Path) -> None:
     for folder in ("v1", "v2"):
         write(tmp_path / folder / "train.csv", b"")
     with pytest.raises(ManifestError, match=r"holds 2 files named train\.csv \(v1/train\.csv, v2/train\.csv\)"):
-        find_file(tmp_path, "train.csv")
+        AnnotationFolder(tmp_path).find("train.csv")
 
 
 def test_annotations_must_be_a_folder(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="--annotations takes the folder"):
-        find_file(tmp_path / "none", "train.csv")
+        AnnotationFolder(tmp_path / "none")
 
 
 @pytest.mark.skipif(REAL is None, reason="DECONFOUND_TEST_DATA is not set")
@@ -140,17 +139,26 @@ def test_a_sheet_gives_texts_and_says_what_it_lacks(tmp_path: Path) -> None:
 def test_a_damaged_workbook_is_refused_wherever_it_is_damaged(tmp_path: Path) -> None:
     workbook = openpyxl.Workbook()
     workbook.active.append(["Id"])
+    workbook.active.append([7])
     workbook.save(tmp_path / "whole.xlsx")
     body = (tmp_path / "whole.xlsx").read_bytes()
     with zipfile.ZipFile(tmp_path / "whole.xlsx") as archive:
         names = archive.namelist()
-    refused = 0
+    num_refused = 0
     for number in range(0, len(body), 37):
         path = write(tmp_path / "t.xlsx", body[:number] + bytes([body[number] ^ 0xFF]) + body[number + 1 :])
         try:
-            list(read_sheet(path, "Sheet", ("Id",)))
+            rows = list(read_sheet(path, "Sheet", ("Id",)))
         except ManifestError:
-            refused += 1
-    assert refused > len(names)
+            num_refused += 1
+        else:
+            assert [dict(row.cells) for row in rows] == [{"Id": "7"}]
+    assert num_refused > len(names)
     with pytest.raises(ManifestError, match=r"is not an \.xlsx workbook"):
         list(read_sheet(write(tmp_path / "t.xlsx", b"Id,Label"), "Sheet", ()))
+
+
+@pytest.mark.parametrize("body", [b"[" * 100_000, b"[" + b"9" * 5000 + b"]"])
+def test_json_that_no_reader_takes_is_refused(tmp_path: Path, body: bytes) -> None:
+    with pytest.raises(ManifestError, match=r"d\.json: JSON that cannot be read"):
+        read_json(write(tmp_path / "d.json", body))

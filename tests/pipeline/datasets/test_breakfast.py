@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from cache.errors import ManifestError
+from pipeline.datasets.annotations import AnnotationFolder
 from pipeline.datasets.breakfast import BENCHMARK, OFFICIAL
 from pipeline.datasets.breakfast_names import ATOMIC, KNOWN_BROKEN, TEST_PERSONS
 from pipeline.datasets.preparation import Preparation, Request
@@ -25,7 +26,9 @@ def put(root: Path, files: dict[str, str]) -> Path:
 
 def prepare(annotations: Path, videos: Path) -> Preparation:
     videos.mkdir(exist_ok=True)
-    return BENCHMARK.prepare(Request(annotations=annotations, videos=VideoFolder(videos), prompt="{}"))
+    return BENCHMARK.prepare(
+        Request(annotations=AnnotationFolder(annotations), videos=VideoFolder(videos), prompt="{}")
+    )
 
 
 def prepare_files(tmp_path: Path, files: dict[str, str], videos: dict[str, str] | None = None) -> Preparation:
@@ -206,7 +209,7 @@ def test_what_is_odd_in_labels_is_noted(tmp_path: Path) -> None:
     preparation = prepare_files(
         tmp_path,
         {
-            "P03_cam01_P03_tea.txt": "1-9 walk_in\n10-5 stir_tea\n10-20 walk_out",
+            "segmentation_coarse/tea/P03_cam01_P03_tea.txt": "1-9 walk_in\n10-5 stir_tea\n10-20 walk_out",
             "groundTruth/P03_cam01_P03_tea.txt": "SIL\npour_water\n",
         },
     )

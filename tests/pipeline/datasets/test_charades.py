@@ -105,5 +105,5 @@ def test_a_list_of_classes_with_a_class_twice_or_malformed_is_refused(tmp_path: 
 
 
 def test_a_video_that_is_listed_twice_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match=r"'AAAAA'.*given before"):
+    with pytest.raises(ManifestError, match=r"test\.csv, line 2: AAAAA was given before, in split train"):
         prepare(tmp_path, train=row("AAAAA", ""), test=row("AAAAA", ""))

@@ -176,7 +176,7 @@ def test_what_is_there_is_made_and_the_rest_is_named(tmp_path: Path) -> None:
 def test_a_trimmed_video_is_taken_whole_before_any_longer_one(tmp_path: Path) -> None:
     write(tmp_path)
     write_times(tmp_path)
-    touch(tmp_path, f"subactions/{BEAM}.mp4", f"events/{BEAM[:27]}.mp4", "videos/0LtLS9wROrk.mp4")
+    touch(tmp_path, f"subactions/{BEAM}.mp4", f"flow/{BEAM}.avi", f"events/{BEAM[:27]}.mp4", "videos/0LtLS9wROrk.mp4")
     clip = prepare(tmp_path).dataset.clip(BEAM)
     assert (clip.video, clip.start_seconds, clip.end_seconds) == (f"subactions/{BEAM}.mp4", None, None)
 

@@ -171,9 +171,10 @@ def test_clips_beyond_the_last_line_are_noted_where_another_class_begins_at_000(
     )
 
 
-def test_two_clips_of_one_number_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match=r"yoga/1\.mp4 and yoga/yoga_001\.mp4 are both number 1 of class yoga"):
-        prepare(tmp_path, {"yoga": lines(2)}, "yoga/yoga_001.mp4", "yoga/1.mp4")
+@pytest.mark.parametrize("other", ["yoga/1.mp4", "flow/yoga/yoga_001.mp4", "yoga/yoga_001.avi"])
+def test_two_clips_of_one_number_are_refused(tmp_path: Path, other: str) -> None:
+    with pytest.raises(ManifestError, match=r"yoga_001\.mp4.* are both number 1 of class yoga"):
+        prepare(tmp_path, {"yoga": lines(2)}, "yoga/yoga_001.mp4", other)
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def test_counts_stand_beside_the_official_ones(tmp_path: Path) -> None:
         "clips without a label for task action: CS test 1, all train 1",
         "note: One clip is of a 32nd class.",
         "known trouble: c: cut",
-        "missing: 2 of 3 videos; their clips stay in the manifest and are counted",
+        "missing: 2 of 3 videos; their clips stay in the manifest; run this again when there are more",
         "  b.mp4",
         "  sub/c.mp4",
         "1 other videos below the folder belong to no clip",
@@ -76,7 +76,7 @@ def test_the_command_line_and_the_registry_know_the_same_benchmarks() -> None:
 
 
 def test_a_version_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"--version 'v9' of charades: accepted are none"):
+    with pytest.raises(ConfigError, match=r"--version 'v9' of charades: accepted: none"):
         prepare_benchmark("charades", tmp_path, VideoFolder(tmp_path), version="v9")
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from cache.errors import ManifestError
+from pipeline.datasets.annotations import AnnotationFolder
 from pipeline.datasets.preparation import Preparation, Request
 from pipeline.datasets.toyota_smarthome import BENCHMARK, CLASSES
 from pipeline.datasets.videos import VideoFolder
@@ -19,7 +20,9 @@ CS = {
 
 def prepare(annotations: Path, videos: Path) -> Preparation:
     return BENCHMARK.prepare(
-        Request(annotations=annotations, videos=VideoFolder(videos), prompt="{}, a video of daily action")
+        Request(
+            annotations=AnnotationFolder(annotations), videos=VideoFolder(videos), prompt="{}, a video of daily action"
+        )
     )
 
 
@@ -121,6 +124,13 @@ def test_a_protocol_that_is_there_in_part_is_left_out_and_said(tmp_path: Path) -
     assert list(preparation.dataset.protocols) == ["CS", "CS-trainval"]
     assert "protocol CV2 is left out: no train_CV2.txt and no validation_CV2.txt" in preparation.notes
     assert "Walk_p02_r00_v02_c02" not in {clip.id for clip in preparation.dataset.clips}
+
+
+def test_a_person_on_both_sides_is_noted(tmp_path: Path) -> None:
+    preparation = prepare_files(tmp_path, CS | {"test_CS.txt": "Walk_p03_r00_v02_c03.mp4\n"})
+    assert "CS: subject p03 in train and in test: not the official lists" in preparation.notes
+    assert "CS-trainval: subject p03 in train and in test: not the official lists" in preparation.notes
+    assert len([note for note in preparation.notes if "not the official lists" in note]) == 2
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Videos are found by the end of their path, wherever they were unpacked."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -29,11 +31,39 @@ def test_the_end_of_a_path_is_whole_names(tmp_path: Path) -> None:
     assert videos.find("-a_b.c") == "1/-a_b.c.mp4"
 
 
-def test_the_first_place_that_is_there_counts_and_the_shallowest_of_equals(tmp_path: Path) -> None:
-    videos = touch(tmp_path, "deep/er/a.mp4", "z/a.mp4", "v480/a.mp4")
+def test_the_first_place_that_is_there_counts(tmp_path: Path) -> None:
+    videos = touch(tmp_path, "deep/er/a.mp4", "v480/a.mp4")
     assert videos.locate("v/a", "v480/a", "a") == "v480/a.mp4"
-    assert videos.locate("v/a", "a") == "v480/a.mp4"
     assert videos.find("er/a") == "deep/er/a.mp4"
+
+
+@pytest.mark.parametrize("other", ["flow/rgb/a.mp4", "rgb/a.avi"])
+def test_what_is_there_twice_is_not_chosen_between(tmp_path: Path, other: str) -> None:
+    videos = touch(tmp_path, "rgb/a.mp4", other, "b.mp4")
+    with pytest.raises(ManifestError, match=r"holds rgb/a 2 times .*rgb/a\.mp4.*: give --videos the folder of one"):
+        videos.locate("rgb/a", "a")
+    assert videos.find("b") == "b.mp4"
+
+
+def test_an_accent_is_one_letter_in_either_unicode_form(tmp_path: Path) -> None:
+    videos = touch(tmp_path, "caf\u0065\u0301/a.mp4")
+    assert videos.find("caf\u00e9/a") == "caf\u0065\u0301/a.mp4"
+
+
+def test_a_folder_that_may_not_be_read_is_told_and_not_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "closed").mkdir()
+    real = os.scandir
+
+    def scandir(path: str) -> object:
+        if str(path).endswith("closed"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return real(path)
+
+    monkeypatch.setattr("os.scandir", scandir)
+    with pytest.raises(PermissionError, match="closed"):
+        VideoFolder(tmp_path)
 
 
 def test_a_missing_video_has_the_path_it_should_have(tmp_path: Path) -> None:
