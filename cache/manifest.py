@@ -82,7 +82,8 @@ class Clip:
             or ":" in path.parts[0]
         ):
             raise ManifestError(
-                f"clip {self.id!r}: video {self.video!r} must be a path in the video root, with '/' and without '..'"
+                f"clip {self.id!r}: video {self.video!r} must be a path in the video root, with '/' and without '..', "
+                "a backslash, or a ':' in its first part"
             )
         start, end = self.start_seconds, self.end_seconds
         if any(value is not None and not math.isfinite(value) for value in (start, end)):

@@ -4,6 +4,7 @@ People write and edit these files, so that every complaint names the file, the l
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,38 @@ HEADER_FILE = "dataset.json"
 CLIPS_FILE = "clips.jsonl"
 
 
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys differ, as `object_pairs_hook` of `json.loads`; ValueError names a key that is there twice.
+
+    The `json` of Python keeps the last of them: somebody's other label or split would vanish without a word.
+    """
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for key, number in Counter(key for key, _ in pairs).items() if number > 1)
+        raise ValueError(f"one object has the key {twice!r} twice; keep one of them")
+    return found
+
+
+def parse_json(text: str) -> Any:  # noqa: ANN401 (any JSON)
+    """JSON whose objects have each key once.
+
+    Raises:
+        ValueError: it is none (JSONDecodeError), a key is there twice, a number has thousands of digits, or brackets
+            are nested too deeply.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=unique_keys)
+    except RecursionError as error:
+        raise ValueError(str(error)) from error
+
+
 def read_header(path: Path, schema_version: int) -> dict[str, Any]:
     """The object in `dataset.json`; ManifestError unless it is one of that version."""
     try:
-        body = json.loads(path.read_text(encoding="utf-8-sig"))
+        body = parse_json(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise ManifestError(f"{path} does not exist; make a dataset folder with `deconfound prepare`") from None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except ValueError as error:
         raise ManifestError(f"{path} is not utf-8 JSON: {error}") from error
     version = body.get("schema_version") if isinstance(body, dict) else None
     if version != schema_version:
@@ -39,8 +65,8 @@ def clip_rows(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     for number, line in enumerate(lines, start=1):
         if line.strip():
             try:
-                yield number, mapping(json.loads(line), "a clip")
-            except (json.JSONDecodeError, ManifestError) as error:
+                yield number, mapping(parse_json(line), "a clip")
+            except (ValueError, ManifestError) as error:
                 raise ManifestError(f"{path}, line {number}: {error}") from error
 
 

@@ -15,9 +15,10 @@ from typing import Any
 
 from cache.errors import ManifestError, VideoError
 from cache.manifest import SCHEMA_VERSION, VIDEOS_VARIABLE, Clip, Task, clip_from_json
-from cache.manifest_json import CLIPS_FILE, HEADER_FILE, counts, mapping, read_header, text_lists, texts
+from cache.manifest_json import CLIPS_FILE, HEADER_FILE, counts, mapping, parse_json, read_header, text_lists, texts
 from cache.validation import rules
 from cache.validation.findings import Findings, ManifestReport
+from cache.validation.prompts import check_prompts
 from cache.validation.rules import NumberedClip, Outline
 
 CheckVideo = Callable[[Path, Path], None]
@@ -58,7 +59,7 @@ def check_manifest(
     clips = _read_clips(folder / CLIPS_FILE, findings)
     for rule in rules.RULES:
         rule(clips, outline, findings)
-    rules.check_prompts(outline.tasks, findings, count_tokens)
+    check_prompts(outline.tasks, findings, count_tokens)
     lines_of: dict[str, list[int]] = {}
     for line, clip in clips:
         lines_of.setdefault(clip.video, []).append(line)
@@ -155,8 +156,8 @@ def _read_clips(path: Path, findings: Findings) -> list[NumberedClip]:
 
 def _read_line(line: int, text: bytes, findings: Findings) -> Clip | None:
     try:
-        row = mapping(json.loads(text.decode()), "a clip")
-    except (ValueError, RecursionError, ManifestError) as error:  # ValueError: not UTF-8, or not JSON
+        row = mapping(parse_json(text.decode()), "a clip")
+    except (ValueError, ManifestError) as error:  # ValueError: not UTF-8, or not JSON
         findings.add("broken_line", str(error), lines=[line])
         return None
     try:

@@ -34,6 +34,7 @@ KINDS: dict[str, tuple[Severity, str]] = {
     ),
     "empty_prompt": ("error", "prompts without a word: nothing to embed"),
     "shared_video": ("warning", "videos in several splits of a protocol"),
+    "shared_source": ("note", "source videos (group `video`) of clips in several splits of a protocol"),
     "same_piece": ("warning", "the same piece of a video under several ids"),
     "video_spelling": ("warning", "video paths that differ only by case or Unicode form: one file on some disks"),
     "similar_classes": ("warning", "class names of a task that are equal but for case, blanks, '_' or Unicode form"),
@@ -90,6 +91,17 @@ class Finding:
     """The first ten."""
 
 
+def listed(names: Sequence[str]) -> str:
+    """The first ten names, and how many more there are."""
+    more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
+    return ", ".join(map(repr, names[:MOST_LISTED])) + more
+
+
+def printable(text: str) -> str:
+    """The text with an escape for what UTF-8 cannot write: names of files need not be UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 class Findings:
     """Collects occurrences by code."""
 
@@ -112,8 +124,7 @@ class Findings:
         self._num_examples[code] += 1
         examples = self._examples.setdefault(code, [])
         if len(examples) < MOST_LISTED:
-            printable = text.encode("utf-8", "backslashreplace").decode()  # names of files need not be UTF-8
-            examples.append(Example(text=printable, lines=tuple(lines[:MOST_LISTED]), num_lines=len(lines)))
+            examples.append(Example(text=printable(text), lines=tuple(lines[:MOST_LISTED]), num_lines=len(lines)))
 
     def gathered(self) -> tuple[Finding, ...]:
         """Everything found: errors first, otherwise in the order of KINDS."""

@@ -1,24 +1,24 @@
 """What must hold between the clips of a dataset, rule by rule; each adds what it finds and goes on.
 
 The decision to question: which file a clip comes from is its path in the manifest, not what a link leads to, and two
-clips of one file share seconds unless their times say otherwise. Trimmed copies of one source are not recognised.
+clips of one file share seconds unless their times say otherwise. Trimmed clips of one source are known only by their
+group `video`.
 """
 
 import bisect
 import math
-import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from cache.manifest import Clip, Task
-from cache.validation.findings import MOST_LISTED, Findings
+from cache.validation.findings import MOST_LISTED, Findings, listed
 
-CONTEXT_LENGTH = 77
-"""Tokens that CLIP's text encoder reads, with begin and end."""
+SOURCE_GROUP = "video"
+"""The group that names the video a trimmed clip was cut from (Diving48, FineGym, HAA500, or a column of a table)."""
 
 
 class NumberedClip(NamedTuple):
@@ -85,7 +85,7 @@ def check_labels(clips: Clips, outline: Outline, findings: Findings) -> None:
             task, classes = tasks[name]
             unknown = [label for label in labels if label not in classes]
             if unknown:
-                findings.add("unknown_label", f"{clip.id!r}: {_listed(unknown)} in task {name!r}", lines=[line])
+                findings.add("unknown_label", f"{clip.id!r}: {listed(unknown)} in task {name!r}", lines=[line])
             if len(set(labels)) != len(labels) or (task.kind == "single" and len(labels) != 1):
                 findings.add("label_count", f"{clip.id!r}: {list(labels)[:MOST_LISTED]} in task {name!r}", lines=[line])
 
@@ -108,7 +108,7 @@ def check_classes(clips: Clips, outline: Outline, findings: Findings) -> None:
         overall = _class_counts(clips, task)
         empty = [name for name in task.class_names if not overall[name]]
         if empty:
-            findings.add("empty_class", f"task {task.name!r}: {_listed(empty)}", number=len(empty))
+            findings.add("empty_class", f"task {task.name!r}: {listed(empty)}", number=len(empty))
         _check_unlabelled(task, members, findings)
         _check_presence(task, members, overall, findings)
 
@@ -141,9 +141,9 @@ def _check_presence(
         untaught = [name for name in task.class_names if name in classes - trained]
         absent = [name for name in task.class_names if overall[name] and name not in classes]
         if untaught:
-            findings.add("class_not_in_train", f"{where}: {_listed(untaught)}", number=len(untaught))
+            findings.add("class_not_in_train", f"{where}: {listed(untaught)}", number=len(untaught))
         if absent:
-            findings.add("class_absent", f"{where}: {_listed(absent)}", number=len(absent))
+            findings.add("class_absent", f"{where}: {listed(absent)}", number=len(absent))
 
 
 def check_pieces(clips: Clips, outline: Outline, findings: Findings) -> None:
@@ -199,6 +199,22 @@ def _overlaps(training: Clips, others: Clips) -> Iterator[tuple[NumberedClip, Nu
             yield other, last[before - 1]
 
 
+def check_sources(clips: Clips, outline: Outline, findings: Findings) -> None:
+    """Counts the source videos whose trimmed clips are in several splits: some benchmarks are split so."""
+    by_source: dict[str, list[NumberedClip]] = defaultdict(list)
+    for line, clip in clips:
+        if SOURCE_GROUP in clip.groups:
+            by_source[clip.groups[SOURCE_GROUP]].append(NumberedClip(line, clip))
+    for protocol in outline.protocols or {}:
+        for source, group in by_source.items():
+            members = [item for item in group if protocol in item.clip.splits]
+            splits = {item.clip.splits[protocol] for item in members}
+            files = {PurePosixPath(item.clip.video) for item in members}
+            if len(splits) > 1 and len(files) > 1:  # one file in several splits is told as such
+                text = f"{protocol}: {source!r} in {', '.join(sorted(splits))}"
+                findings.add("shared_source", text, lines=[item.line for item in members])
+
+
 def check_spelling(clips: Clips, _outline: Outline, findings: Findings) -> None:
     """Paths that some file systems take for the same."""
     spellings: dict[str, dict[str, int]] = defaultdict(dict)
@@ -218,58 +234,9 @@ RULES: tuple[Callable[[Clips, Outline, Findings], None], ...] = (
     check_counts,
     check_classes,
     check_pieces,
+    check_sources,
     check_spelling,
 )
-
-
-def check_prompts(
-    tasks: Iterable[Task], findings: Findings, count_tokens: Callable[[Sequence[str]], Sequence[int]] | None
-) -> None:
-    """Prompts have words, differ, and fit into the text encoder; class names differ by more than their spelling."""
-    for task in tasks:
-        for classes in _alike(task.class_names, [_plain(name) for name in task.class_names]):
-            findings.add("similar_classes", f"task {task.name!r}: {_listed(classes)}")
-        # As CLIP's tokenizer sees them: in lower case, blanks as one
-        seen = [" ".join(prompt.lower().split()) for prompt in task.prompts]
-        empty = [name for name, prompt in zip(task.class_names, seen, strict=True) if not prompt]
-        if empty:
-            findings.add("empty_prompt", f"task {task.name!r}: {_listed(empty)}", number=len(empty))
-        for classes in _alike(task.class_names, seen):
-            prompt = task.prompts[task.class_names.index(classes[0])]
-            if prompt.strip():
-                text = f"task {task.name!r}, {prompt!r}: {_listed(classes)}"
-                findings.add("colliding_prompts", text, number=len(classes))
-        _check_lengths(task, findings, count_tokens)
-
-
-def _check_lengths(
-    task: Task, findings: Findings, count_tokens: Callable[[Sequence[str]], Sequence[int]] | None
-) -> None:
-    pairs = zip(task.class_names, task.prompts, strict=True)
-    long = [(name, prompt) for name, prompt in pairs if _may_be_overlong(prompt)]
-    if not long or count_tokens is None:
-        return
-    for (name, prompt), number in zip(long, count_tokens([prompt for _, prompt in long]), strict=True):
-        if number > CONTEXT_LENGTH:
-            text = f"task {task.name!r}, class {name!r}: {number} tokens, {CONTEXT_LENGTH} are read: {prompt[:60]!r}..."
-            findings.add("overlong_prompt", text)
-
-
-def _may_be_overlong(prompt: str) -> bool:
-    """A token is at least one byte that is no blank; lower case can take more bytes, by less than half."""
-    num_bytes = len("".join(prompt.split()).encode("utf-8", "replace"))
-    return num_bytes * (1 if prompt.isascii() else 2) > CONTEXT_LENGTH - 2
-
-
-def _alike(names: Sequence[str], keys: Sequence[str]) -> list[list[str]]:
-    groups: dict[str, list[str]] = defaultdict(list)
-    for name, key in zip(names, keys, strict=True):
-        groups[key].append(name)
-    return [group for group in groups.values() if len(group) > 1]
-
-
-def _plain(name: str) -> str:
-    return " ".join(re.sub(r"[_-]", " ", unicodedata.normalize("NFKC", name)).casefold().split())
 
 
 def _members(clips: Clips, outline: Outline) -> dict[tuple[str, str], list[NumberedClip]]:
@@ -292,8 +259,3 @@ def _class_counts(clips: Clips, task: Task) -> Counter[str]:
 def _span(clip: Clip) -> tuple[float, float]:
     """Half-open, in seconds."""
     return clip.start_seconds or 0.0, math.inf if clip.end_seconds is None else clip.end_seconds
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
-    return ", ".join(map(repr, names[:MOST_LISTED])) + more

@@ -10,16 +10,35 @@ import click
 from pipeline.commands.options import PATH, Command, json_option
 
 if TYPE_CHECKING:
+    from pipeline.datasets.own.clips import Wishes
     from pipeline.datasets.preparation import Preparation
     from pipeline.datasets.videos import VideoFolder
+
+out_option = click.option("--out", type=PATH, required=True, help="Dataset folder to write.")
+
+
+def prompt_option(default: str) -> Callable[[Command], Command]:
+    """The template of the prompts, in the same words for benchmarks; `default` says what is taken without it."""
+    return click.option("--prompt", help=f"Template of the class prompts; {{}} is the class text. [{default}]")
+
+
+def write_and_report(prepare: "Callable[[VideoFolder], Preparation]", videos: Path, out: Path, as_json: bool) -> None:
+    """Looks the videos up, writes the dataset made of them, and prints what is in it."""
+    from cache.validation.findings import printable
+    from pipeline.datasets.preparation import to_text, write
+    from pipeline.datasets.videos import VideoFolder
+
+    found = VideoFolder(videos)
+    description = write(prepare(found), found, out)
+    click.echo(json.dumps(description) if as_json else printable(to_text(description)))
 
 
 def _dataset_options(command: Command) -> Command:
     for option in (
         json_option,
-        click.option("--prompt", default="{}", show_default=True, help="Text template; {} is the class name."),
-        click.option("--name", help="Name of the dataset [the folder's name]."),
-        click.option("--out", type=PATH, required=True, help="Dataset folder to write."),
+        prompt_option("{}, the class name with blanks for '_'"),
+        click.option("--name", help="Name of the dataset. [the name of the videos' folder]"),
+        out_option,
     ):
         command = option(command)
     return command
@@ -38,26 +57,25 @@ def _label_options(command: Command) -> Command:
 @click.command("folder", short_help="Own videos: sub-folders are classes.")
 @click.option("--videos", type=PATH, required=True, help="Sub-folders are classes; a flat folder is one split.")
 @_dataset_options
-@click.option("--test-fraction", default=0.2, show_default=True, help="Share held out where no folder is `test`.")
-def folder_command(videos: Path, out: Path, name: str | None, prompt: str, as_json: bool, test_fraction: float) -> None:
+@click.option("--test-fraction", type=float, help="Share of each class held out where no folders are splits. [0.2]")
+def folder_command(
+    videos: Path, out: Path, name: str | None, prompt: str | None, as_json: bool, test_fraction: float | None
+) -> None:
     """A folder of videos: DIR/<class>/*.mp4, DIR/<split>/<class>/*.mp4, or DIR/*.mp4 without labels."""
     from pipeline.datasets.own.folder import prepare_folder
-    from pipeline.datasets.preparation import Preparation
 
-    def prepare(found: "VideoFolder") -> Preparation:
-        return Preparation(dataset=prepare_folder(found, name=name, prompt=prompt, test_fraction=test_fraction))
-
-    _write_and_report(prepare, videos, out, as_json)
+    wishes = _wishes(name=name, prompt=prompt)
+    write_and_report(lambda found: prepare_folder(found, wishes, test_fraction=test_fraction), videos, out, as_json)
 
 
 @click.command("lists", short_help="Own videos: Kinetics-style lists.")
-@click.option("--train", type=PATH, required=True, help="List of training videos: a path and a label a line.")
+@click.option("--train", type=PATH, help="List of training videos: a path and a label a line.")
 @click.option("--validation", type=PATH, help="List of validation videos.")
 @click.option("--test", type=PATH, help="List of test videos.")
 @_label_options
 @_dataset_options
 def lists_command(
-    train: Path,
+    train: Path | None,
     validation: Path | None,
     test: Path | None,
     videos: Path,
@@ -65,22 +83,18 @@ def lists_command(
     multi_label: bool,
     out: Path,
     name: str | None,
-    prompt: str,
+    prompt: str | None,
     as_json: bool,
 ) -> None:
     """Kinetics-style lists, one for each split: `path label`, `path,label`, several labels with --multi-label."""
-    from pipeline.datasets.own.class_list import read_classes
-    from pipeline.datasets.own.clips import Wishes
     from pipeline.datasets.own.lists import prepare_lists
 
-    lists = {
-        split: path
-        for split, path in {"train": train, "validation": validation, "test": test}.items()
-        if path is not None
-    }
-    known = None if classes is None else read_classes(classes)
-    wishes = Wishes(classes=known, name=name, prompt=prompt, multi_label=multi_label)
-    _write_and_report(lambda found: prepare_lists(lists, found, wishes), videos, out, as_json)
+    given = {"train": train, "validation": validation, "test": test}
+    lists = {split: path for split, path in given.items() if path is not None}
+    if not lists:
+        raise click.UsageError("give at least one list: --train, --validation or --test")
+    wishes = _wishes(classes=classes, name=name, prompt=prompt, multi_label=multi_label)
+    write_and_report(lambda found: prepare_lists(lists, found, wishes), videos, out, as_json)
 
 
 @click.command("table", short_help="Own videos: a csv or jsonl with labels and splits.")
@@ -96,26 +110,24 @@ def table_command(
     groups: tuple[str, ...],
     out: Path,
     name: str | None,
-    prompt: str,
+    prompt: str | None,
     as_json: bool,
 ) -> None:
     """A csv with columns video, label, split (and id, start, end), or jsonl with these keys."""
-    from pipeline.datasets.own.class_list import read_classes
-    from pipeline.datasets.own.clips import Wishes
     from pipeline.datasets.own.tables import prepare_table
 
-    known = None if classes is None else read_classes(classes)
-    wishes = Wishes(classes=known, name=name, prompt=prompt, multi_label=multi_label)
-    _write_and_report(lambda found: prepare_table(table, found, wishes, groups=groups), videos, out, as_json)
+    wishes = _wishes(classes=classes, name=name, prompt=prompt, multi_label=multi_label)
+    write_and_report(lambda found: prepare_table(table, found, wishes, groups=groups), videos, out, as_json)
 
 
 OWN_DATA = (folder_command, lists_command, table_command)
 
 
-def _write_and_report(prepare: "Callable[[VideoFolder], Preparation]", videos: Path, out: Path, as_json: bool) -> None:
-    from pipeline.datasets.preparation import to_text, write
-    from pipeline.datasets.videos import VideoFolder
+def _wishes(
+    *, name: str | None, prompt: str | None, classes: Path | None = None, multi_label: bool = False
+) -> "Wishes":
+    from pipeline.datasets.own.class_list import read_classes
+    from pipeline.datasets.own.clips import Wishes
 
-    found = VideoFolder(videos)
-    description = write(prepare(found), found, out)
-    click.echo(json.dumps(description) if as_json else to_text(description))
+    known = None if classes is None else read_classes(classes)
+    return Wishes(classes=known, name=name, prompt="{}" if prompt is None else prompt, multi_label=multi_label)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from cache.errors import ConfigError
 from pipeline.commands.options import EXIT_VERIFICATION, PATH, json_option, videos_option
 from pipeline.tables import format_table
 
@@ -24,9 +25,12 @@ if TYPE_CHECKING:
 def validate(dataset: Path, videos: Path | None, as_json: bool) -> None:
     """Check a dataset: ids, labels, splits, leaks, videos, prompts; every fault, not the first."""
     from cache.validation.check import check_manifest
+    from cache.validation.findings import printable
 
+    if videos is not None and not videos.is_dir():  # where the stored one is not there, that is a finding
+        raise ConfigError(f"--videos {videos} is not a folder: give the one that the videos' paths start from")
     report = check_manifest(dataset, videos=videos, check_video=_video_check(), count_tokens=_count_tokens)
-    click.echo(json.dumps(report.to_json()) if as_json else report_to_text(report))
+    click.echo(json.dumps(report.to_json()) if as_json else printable(report_to_text(report)))
     if report.has_errors:
         sys.exit(EXIT_VERIFICATION)
 
@@ -60,13 +64,17 @@ def _more(finding: "Finding") -> list[str]:
 def _video_check() -> "CheckVideo":
     """Extraction's own checks of a file; a folder is resolved once for all videos in it, which is most of the time."""
     from extract.sources.video_root import check_inside
-    from extract.video.source_file import check_file
+    from extract.video.source_file import check_file, file_error
 
     check_folder = functools.cache(check_inside)
 
     def check(path: Path, root: Path) -> None:
         check_folder(path.parent, root)
-        if path.is_symlink():
+        try:
+            is_link = path.is_symlink()
+        except OSError as error:  # a name that is too long, a folder that may not be entered
+            raise file_error(path, error) from error
+        if is_link:
             check_inside(path, root)
         check_file(path)
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cache.errors import ManifestError
+from cache.manifest_json import parse_json
 from pipeline.datasets.files import walk_files
 
 # What openpyxl and the zip and XML readers below it raise on damaged files; a ParseError is a SyntaxError.
@@ -148,18 +149,11 @@ def _cell_text(cell: object) -> str:
 
 def read_json(path: Path) -> Any:  # noqa: ANN401 (any JSON)
     """A JSON file; ManifestError names the line where it stops being one, or a key that one object has twice."""
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(found := dict(pairs)) < len(pairs):
-            twice = next(key for key, number in Counter(key for key, _ in pairs).items() if number > 1)
-            raise ManifestError(f"{path}: one object has the key {twice!r} twice; keep one of them")
-        return found
-
     try:
-        return json.loads(read_text(path), object_pairs_hook=unique)
+        return parse_json(read_text(path))
     except json.JSONDecodeError as error:
         raise Place(path=path, number=error.lineno).error(f"not JSON: {error.msg}") from error
-    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, thousands of brackets
+    except ValueError as error:
         raise ManifestError(f"{path}: JSON that cannot be read: {error}") from error
 
 

@@ -119,7 +119,7 @@ def _clip(where: str, entry: Any, split: str, classes: Sequence[str], videos: Vi
         raise ManifestError(f'{where}: expected an object with "vid_name" and "label", got {entry!r:.60}')
     name, label = entry.get("vid_name"), entry.get("label")
     match = _NAME.fullmatch(name) if isinstance(name, str) else None
-    if match is None:
+    if not isinstance(name, str) or match is None:
         raise ManifestError(f"{where}: \"vid_name\" is {name!r:.60}, not like '-mmq0PT-u8k_00155'")
     if type(label) is not int or not 0 <= label < len(classes):
         raise ManifestError(f'{where} ({name}): "label" is {label!r:.40}, not an integer from 0 to {len(classes) - 1}')

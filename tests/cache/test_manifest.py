@@ -51,8 +51,8 @@ def test_targets_of_an_unlabelled_clip_are_refused() -> None:
     [
         ({"video": "../outside.mp4"}, "without '..'"),
         ({"video": "/etc/passwd"}, "without '..'"),
-        ({"video": "C:/a.mp4"}, "with '/'"),
-        ({"video": "..\\a.mp4"}, "with '/'"),
+        ({"video": "C:/a.mp4"}, "a ':' in its first part"),
+        ({"video": "..\\a.mp4"}, "a backslash"),
         ({"video": "."}, "must be a path"),
         ({"id": ""}, "non-empty"),
         ({"id": 3}, "must be texts"),

@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import subprocess
@@ -87,12 +88,58 @@ def test_a_video_that_may_not_be_read_is_told(tmp_path: Path) -> None:
     assert "video_permission" in run(dataset).stdout
 
 
+def test_a_name_that_is_too_long_is_told_and_ends_nothing(tmp_path: Path) -> None:
+    dataset = make_dataset(tmp_path, "x" * 300 + ".mp4", "gone.mp4")
+    result = run(dataset)
+    assert result.exit_code == 0
+    assert "video_missing   warning      2" in result.stdout
+    assert "cannot be reached" in result.stdout
+
+
+def test_a_folder_that_may_not_be_entered_is_told_and_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = make_dataset(tmp_path, "closed/a.mp4", "gone.mp4")
+    lstat = os.lstat
+
+    def denied(path: str | Path, **options: int) -> os.stat_result:
+        if "closed" in str(path):
+            raise PermissionError(errno.EACCES, "denied", str(path))
+        return lstat(path, **options)
+
+    monkeypatch.setattr(os, "lstat", denied)
+    monkeypatch.setattr(Path, "lstat", denied)
+    report = json.loads(run(dataset, "--json").stdout)
+    assert {finding["code"]: finding["examples"][0]["lines"] for finding in report["findings"]} == {
+        "video_permission": [1],
+        "video_missing": [2],
+    }
+
+
+def test_what_utf8_cannot_write_is_printed_with_escapes(tmp_path: Path) -> None:
+    dataset = make_dataset(tmp_path, "a\udcff.mp4", prompts=("tea \ud800" * 20, "egg"))
+    header = json.loads((dataset / "dataset.json").read_text())
+    (dataset / "dataset.json").write_text(json.dumps(header | {"name": "bad\ud800"}))
+    result = run(dataset)
+    assert result.stdout.startswith("dataset bad\\ud800: 1 clips of 1 videos\n")
+    assert r"'a\udcff.mp4' no such file" in result.stdout
+
+
+def test_a_videos_folder_given_by_hand_must_be_there(tmp_path: Path) -> None:
+    from cache.errors import ConfigError
+
+    dataset = make_dataset(tmp_path, "a.mp4", "b.mp4")
+    with pytest.raises(ConfigError, match=r"--videos .*nowhere is not a folder"):
+        run(dataset, "--videos", tmp_path / "nowhere")
+
+
 def test_errors_exit_with_4_and_name_their_lines(tmp_path: Path) -> None:
     dataset = make_dataset(tmp_path, "a.mp4", "b.mp4")
     with (dataset / "clips.jsonl").open("a") as file:
         for number in range(12):
             file.write(json.dumps({"id": "0", "video": f"{number}.mp4"}) + "\n")
-    result = run(dataset, "--videos", tmp_path / "elsewhere")
+    (tmp_path / "videos").rmdir()
+    result = run(dataset)
     assert result.exit_code == 4
     text = result.stdout.splitlines()
     assert text[:6] == [

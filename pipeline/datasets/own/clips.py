@@ -8,14 +8,14 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 
-from cache.errors import ManifestError
-from cache.manifest import Clip, Dataset, Task
+from cache.errors import ConfigError, ManifestError
+from cache.manifest import Clip, Dataset, Task, TaskKind
 from pipeline.datasets.annotations import Place
 from pipeline.datasets.own.class_list import ClassList, is_number
+from pipeline.datasets.own.listed_videos import ListedVideos, ending_notes
 from pipeline.datasets.preparation import Preparation
-from pipeline.datasets.videos import VideoFolder, is_video
+from pipeline.datasets.videos import VideoFolder
 
 TASK = "action"
 PROTOCOL = "default"
@@ -51,7 +51,11 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Wishes:
-    """What a person says beside the files."""
+    """What a person says beside the files.
+
+    Raises:
+        ConfigError: the prompt has no `{}`.
+    """
 
     classes: ClassList | None = None
     name: str | None = None
@@ -59,6 +63,10 @@ class Wishes:
     prompt: str = "{}"
     """Template of the class prompts; `{}` is the class name with '_' as spaces."""
     multi_label: bool = False
+
+    def __post_init__(self) -> None:
+        if "{}" not in self.prompt:
+            raise ConfigError(f"--prompt {self.prompt!r}: it needs {{}}, where the name of the class goes")
 
 
 def make_dataset(entries: Sequence[Entry], videos: VideoFolder, wishes: Wishes) -> Preparation:
@@ -70,30 +78,29 @@ def make_dataset(entries: Sequence[Entry], videos: VideoFolder, wishes: Wishes) 
     """
     labels = [_labels(entry, wishes.classes) for entry in entries]
     class_names = _class_names(entries, labels, wishes.classes)
-    clips = [_clip(entry, names, videos) for entry, names in zip(entries, labels, strict=True)]
+    listed = ListedVideos(videos)
+    clips = [_clip(entry, names, listed) for entry, names in zip(entries, labels, strict=True)]
     _refuse_duplicates(entries, clips)
-    dataset = Dataset(
-        name=wishes.name or videos.root.resolve().name,
-        version="1",
-        tasks=(
-            Task(
-                name=TASK,
-                kind="multi" if wishes.multi_label else "single",
-                class_names=class_names,
-                prompts=class_prompts(class_names, wishes.prompt),
-            ),
-        ),
-        protocols={PROTOCOL: _splits(entries)},
-        clips=tuple(clips),
-        video_root=videos.root,
-    )
-    notes = (*_split_notes(dataset), *_ending_notes(entries, clips), *_place_notes(dataset, videos))
+    dataset = build_dataset(clips, class_names, videos, wishes)
+    endings = ending_notes([(entry.video, clip.video) for entry, clip in zip(entries, clips, strict=True)])
+    notes = (*_split_notes(dataset), *endings, *listed.place_notes(clip.video for clip in clips))
     return Preparation(dataset=dataset, notes=notes)
 
 
-def class_prompts(class_names: Iterable[str], template: str) -> tuple[str, ...]:
-    """The prompts of these classes; names of folders write blanks as '_'."""
-    return tuple(template.replace("{}", name.replace("_", " ")) for name in class_names)
+def build_dataset(clips: Iterable[Clip], class_names: tuple[str, ...], videos: VideoFolder, wishes: Wishes) -> Dataset:
+    """A dataset of these clips, with their splits and one task; without classes it has no task."""
+    clips = tuple(clips)
+    kind: TaskKind = "multi" if wishes.multi_label else "single"
+    prompts = tuple(wishes.prompt.replace("{}", name.replace("_", " ")) for name in class_names)
+    tasks = [Task(name=TASK, kind=kind, class_names=class_names, prompts=prompts)] if class_names else []
+    return Dataset(
+        name=wishes.name or videos.root.resolve().name,
+        version="1",
+        tasks=tuple(tasks),
+        protocols={PROTOCOL: _splits(clips)},
+        clips=clips,
+        video_root=videos.root,
+    )
 
 
 def _labels(entry: Entry, classes: ClassList | None) -> tuple[str, ...] | None:
@@ -136,49 +143,30 @@ def _class_names(
     return tuple(sorted(known))
 
 
-def _clip(entry: Entry, labels: tuple[str, ...] | None, videos: VideoFolder) -> Clip:
-    listed = _relative(entry, videos)
-    times = "" if entry.start_seconds is None and entry.end_seconds is None else _span(entry)
-    try:
+def _clip(entry: Entry, labels: tuple[str, ...] | None, videos: ListedVideos) -> Clip:
+    listed = videos.relative(entry.place, entry.video)
+    found = videos.on_disk(entry.place, listed)
+    with entry.place.blamed():
         return Clip(
-            id=entry.id or f"{listed}{times}",
-            video=_on_disk(listed, videos),
+            id=entry.id or f"{listed}{_span(entry)}",
+            video=found,
             start_seconds=entry.start_seconds,
             end_seconds=entry.end_seconds,
             splits={PROTOCOL: entry.split} if entry.split else {},
             labels={} if labels is None else {TASK: labels},
             groups=entry.groups,
         )
-    except ManifestError as error:
-        raise entry.place.error(str(error)) from error
-
-
-def _relative(entry: Entry, videos: VideoFolder) -> str:
-    path = PurePosixPath(entry.video)
-    if not path.is_absolute():
-        return path.as_posix() if path.parts else ""
-    for root in (videos.root.absolute(), videos.root.resolve()):
-        if path.is_relative_to(root.as_posix()):
-            return path.relative_to(root.as_posix()).as_posix()
-    raise entry.place.error(
-        f"{entry.video!r} is not below --videos {videos.root}: shorten the paths, or give the folder they start from"
-    )
-
-
-def _on_disk(listed: str, videos: VideoFolder) -> str:
-    """The listed path, with the ending that its file has: lists give none, or that of the original download."""
-    if listed in videos:
-        return listed
-    stem = PurePosixPath(listed).with_suffix("").as_posix() if is_video(listed) else listed
-    found = videos.find(stem)
-    if found is not None and PurePosixPath(found).with_suffix("").as_posix() == stem:
-        return found
-    return listed
 
 
 def _span(entry: Entry) -> str:
-    start = "" if entry.start_seconds is None else f"{entry.start_seconds:g}"
-    return f" {start}-" if entry.end_seconds is None else f" {start}-{entry.end_seconds:g}"
+    """The times in full: rounded ones would give two pieces one id."""
+    if entry.start_seconds is None and entry.end_seconds is None:
+        return ""
+    return f" {_seconds(entry.start_seconds)}-{_seconds(entry.end_seconds)}"
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else repr(float(value)).removesuffix(".0")
 
 
 def _refuse_duplicates(entries: Sequence[Entry], clips: Sequence[Clip]) -> None:
@@ -202,8 +190,8 @@ def _told(place: Place, entry: Entry) -> str:
     return f"line {place.number}" if same else f"{place.path}, line {place.number}"
 
 
-def _splits(entries: Sequence[Entry]) -> tuple[str, ...]:
-    found = dict.fromkeys(entry.split for entry in entries if entry.split)
+def _splits(clips: Sequence[Clip]) -> tuple[str, ...]:
+    found = dict.fromkeys(split for clip in clips for split in clip.splits.values())
     return (*(name for name in SPLIT_ORDER if name in found), *(name for name in found if name not in SPLIT_ORDER))
 
 
@@ -219,30 +207,3 @@ def _split_notes(dataset: Dataset) -> list[str]:
         if name not in labelled:
             notes.append(f"no clip of split {name} has a label")
     return notes
-
-
-def _ending_notes(entries: Sequence[Entry], clips: Sequence[Clip]) -> list[str]:
-    pairs = [(entry.video, clip.video) for entry, clip in zip(entries, clips, strict=True)]
-    changed = [
-        (listed, found)
-        for listed, found in pairs
-        if is_video(listed) and PurePosixPath(listed).suffix != PurePosixPath(found).suffix
-    ]
-    if not changed:
-        return []
-    return [f"clips with another ending than listed: {len(changed)} ({changed[0][0]} is {changed[0][1]})"]
-
-
-def _place_notes(dataset: Dataset, videos: VideoFolder) -> list[str]:
-    """Where most videos are missing but have namesakes elsewhere, --videos is probably the wrong folder."""
-    listed_videos = {clip.video for clip in dataset.clips}
-    missing = sorted(listed_videos - videos.paths)
-    pairs = [(path, videos.find(PurePosixPath(path).stem)) for path in missing]
-    elsewhere = [(path, found) for path, found in pairs if found is not None]
-    if 2 * len(elsewhere) <= len(listed_videos):
-        return []
-    listed, found = elsewhere[0]
-    return [
-        f"missing videos with namesakes elsewhere: {len(elsewhere)} ({listed} is listed, {found} is there); "
-        "--videos must be the folder that the paths start from"
-    ]

@@ -4,103 +4,135 @@
     VIDEOS/<split>/<class>/*.mp4    the same with the splits given: train, validation (or val), test
     VIDEOS/*.mp4                    one unlabelled split, `all`
 
-Which videos of a class are held out depends on a digest of their names alone: adding videos moves no other one.
+Of each class those videos are held out whose names have the smallest digests: the same ones on every machine. The
+decision to question: the share is kept exactly, so that small classes have test clips too; each video that is added
+to a class can therefore move one other of that class. Splits that must never move are given as folders.
 """
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
 
-from cache.errors import ManifestError
-from cache.manifest import Clip, Dataset, Task
-from pipeline.datasets.own.clips import PROTOCOL, SPLIT_NAMES, SPLIT_ORDER, TASK, class_prompts
+from cache.errors import ConfigError, ManifestError
+from cache.manifest import Clip
+from pipeline.datasets.own.clips import PROTOCOL, SPLIT_NAMES, TASK, Wishes, build_dataset
+from pipeline.datasets.preparation import Preparation
 from pipeline.datasets.videos import VIDEO_SUFFIXES, VideoFolder
 
+TEST_FRACTION = 0.2
+_MOST_LISTED = 10
+_LAYOUTS = "VIDEOS/*.mp4, VIDEOS/<class>/*.mp4, VIDEOS/<split>/<class>/*.mp4"
 
-def prepare_folder(
-    videos: VideoFolder, *, name: str | None = None, prompt: str = "{}", test_fraction: float = 0.2
-) -> Dataset:
+
+def prepare_folder(videos: VideoFolder, wishes: Wishes, *, test_fraction: float | None = None) -> Preparation:
     """Makes a dataset of all videos below a folder.
 
     Args:
         videos: the folder; it becomes the video root.
-        name: the dataset's name, by default the folder's.
-        prompt: template of the class prompts; `{}` is the class name with '_' as spaces.
-        test_fraction: share of each class held out where the folder names no splits.
+        wishes: name and prompt; the classes are the folders.
+        test_fraction: share of each class held out where the folder names no splits; by default TEST_FRACTION.
 
     Raises:
-        ManifestError: no videos in it, or a mixture of the three layouts.
+        ManifestError: no videos in it, a mixture of the three layouts, or splits without classes.
+        ConfigError: a fraction that is none, or one where nothing is held out.
     """
-    root = videos.root
-    paths = sorted(Path(path) for path in videos.paths)
+    paths = sorted(map(PurePosixPath, videos.paths))
     if not paths:
-        raise ManifestError(f"{root} holds no videos; known endings: {' '.join(sorted(VIDEO_SUFFIXES))}")
-    depths = {len(path.parts) for path in paths}
-    if depths == {1}:
-        return _flat(root, paths, name)
-    if depths == {2}:
-        return _of_classes(root, paths, name, prompt, _held_out(paths, test_fraction))
-    if depths == {3} and {path.parts[0] for path in paths} <= SPLIT_NAMES.keys():
-        splits = {path: SPLIT_NAMES[path.parts[0]] for path in paths}
-        return _of_classes(root, paths, name, prompt, splits)
-    raise ManifestError(
-        f"{root} mixes layouts (videos at depths {sorted(depths)}). Accepted: VIDEOS/*.mp4, VIDEOS/<class>/*.mp4, "
-        f"or VIDEOS/<split>/<class>/*.mp4 with splits named {', '.join(SPLIT_NAMES)}"
-    )
+        raise ManifestError(f"{videos.root} holds no videos; known endings: {_endings()}")
+    depth = _depth(paths, videos.root)
+    splits = _splits(paths, depth, test_fraction)
+    classes = tuple(sorted({path.parent.name for path in paths})) if depth > 1 else ()
+    dataset = build_dataset([_clip(path, splits[path]) for path in paths], classes, videos, wishes)
+    notes = [*_empty_folders(videos, depth), *(_untested(splits) if classes else ())]
+    return Preparation(dataset=dataset, notes=tuple(notes))
 
 
-def _flat(root: Path, paths: Iterable[Path], name: str | None) -> Dataset:
-    return Dataset(
-        name=name or root.resolve().name,
-        version="1",
-        tasks=(),
-        protocols={PROTOCOL: ("all",)},
-        clips=tuple(Clip(id=path.as_posix(), video=path.as_posix(), splits={PROTOCOL: "all"}) for path in paths),
-        video_root=root,
-    )
-
-
-def _of_classes(
-    root: Path, paths: Iterable[Path], name: str | None, prompt: str, splits: Mapping[Path, str]
-) -> Dataset:
-    classes = tuple(sorted({path.parts[-2] for path in splits}))
-    task = Task(
-        name=TASK,
-        kind="single",
-        class_names=classes,
-        prompts=class_prompts(classes, prompt),
-    )
-    clips = tuple(
-        Clip(
-            id=path.as_posix(),
-            video=path.as_posix(),
-            splits={PROTOCOL: splits[path]},
-            labels={TASK: (path.parts[-2],)},
+def _depth(paths: Sequence[PurePosixPath], root: Path) -> int:
+    """How deep all videos lie, if that is one of the layouts: 1 to 3."""
+    examples = {len(path.parts): path for path in paths}
+    if len(examples) > 1:
+        found = ", ".join(str(path) for _, path in sorted(examples.items()))
+        raise ManifestError(f"{root} mixes layouts ({found}). Accepted is one of {_LAYOUTS}")
+    (depth,) = examples
+    if depth > 3:
+        raise ManifestError(f"{root}: videos lie too deep ({paths[0]}). Accepted: {_LAYOUTS}")
+    tops = sorted({path.parts[0] for path in paths})
+    strange = [name for name in tops if name.lower() not in SPLIT_NAMES]
+    if depth == 3 and strange:
+        raise ManifestError(
+            f"{root}: {_listed(strange)} would be splits ({paths[0]}), but splits are named {', '.join(SPLIT_NAMES)}. "
+            f"Accepted: {_LAYOUTS}"
         )
-        for path in paths
-    )
-    return Dataset(
-        name=name or root.resolve().name,
-        version="1",
-        tasks=(task,),
-        protocols={PROTOCOL: tuple(sorted(set(splits.values()), key=SPLIT_ORDER.index))},
-        clips=clips,
-        video_root=root,
-    )
+    if depth == 2 and not strange:
+        raise ManifestError(
+            f"{root}: {_listed(tops)} would be classes, but these are names of splits: put the videos of a split into "
+            "folders of their classes (VIDEOS/<split>/<class>/*.mp4), or give the labels in a file to `deconfound "
+            "prepare lists` or `deconfound prepare table`"
+        )
+    return depth
 
 
-def _held_out(paths: Iterable[Path], test_fraction: float) -> dict[Path, str]:
-    if not 0 <= test_fraction < 1:
-        raise ManifestError(f"test fraction {test_fraction}: give a share of at least 0 and below 1")
-    by_class: dict[str, list[Path]] = defaultdict(list)
+def _clip(path: PurePosixPath, split: str) -> Clip:
+    labels = {TASK: (path.parent.name,)} if len(path.parts) > 1 else {}
+    return Clip(id=str(path), video=str(path), splits={PROTOCOL: split}, labels=labels)
+
+
+def _splits(paths: Sequence[PurePosixPath], depth: int, test_fraction: float | None) -> dict[PurePosixPath, str]:
+    if depth == 2:
+        return _hold_out(paths, TEST_FRACTION if test_fraction is None else test_fraction)
+    if test_fraction is not None:
+        why = "the folders say which split a video is in" if depth == 3 else "without folders there are no classes"
+        raise ConfigError(f"--test-fraction {test_fraction}: {why}; leave the option out")
+    return {path: SPLIT_NAMES[path.parts[0].lower()] if depth == 3 else "all" for path in paths}
+
+
+def _hold_out(paths: Sequence[PurePosixPath], fraction: float) -> dict[PurePosixPath, str]:
+    """The split of each video; at least one of a class stays in training."""
+    if not 0 <= fraction < 1:
+        raise ConfigError(f"--test-fraction {fraction}: give a share of at least 0 and below 1")
+    by_class: dict[str, list[PurePosixPath]] = defaultdict(list)
     for path in paths:
         by_class[path.parts[0]].append(path)
-    splits: dict[Path, str] = {}
+    held_out: set[PurePosixPath] = set()
     for members in by_class.values():
-        ranked = sorted(
-            members, key=lambda path: hashlib.sha256(path.as_posix().encode("utf-8", "surrogateescape")).digest()
-        )
-        num_test = round(test_fraction * len(members))
-        splits |= {path: "test" if rank < num_test else "train" for rank, path in enumerate(ranked)}
-    return splits
+        ranked = sorted(members, key=_digest)
+        held_out.update(ranked[: min(round(fraction * len(members)), len(members) - 1)])
+    return {path: "test" if path in held_out else "train" for path in paths}
+
+
+def _digest(path: PurePosixPath) -> bytes:
+    return hashlib.sha256(str(path).encode("utf-8", "surrogateescape")).digest()
+
+
+def _untested(splits: Mapping[PurePosixPath, str]) -> list[str]:
+    tested = {path.parent.name for path, split in splits.items() if split == "test"}
+    untested = sorted({path.parent.name for path in splits} - tested)
+    if not tested:
+        return ["no test split: hold out a larger share (--test-fraction), or name a folder `test`"]
+    return [f"classes without a test clip: {len(untested)} ({_listed(untested)})"] if untested else []
+
+
+def _empty_folders(videos: VideoFolder, depth: int) -> list[str]:
+    """Folders that would be classes, or splits, if they had videos."""
+    filled = {parent for path in videos.paths for parent in PurePosixPath(path).parents}
+    empty: list[PurePosixPath] = []
+    for pattern in ("*", "*/*")[: max(1, depth - 1)]:
+        for folder in sorted(videos.root.glob(pattern)):
+            path = PurePosixPath(folder.relative_to(videos.root))
+            is_left_out = any(part.startswith(".") or part == "lost+found" for part in path.parts)
+            is_known = str(path) in videos or path in filled or path.parent in empty
+            if not is_left_out and not is_known and folder.is_dir():
+                empty.append(path)
+    if not empty:
+        return []
+    names = _listed([str(path) for path in empty])
+    return [f"folders without videos: {len(empty)} ({names}); known endings: {_endings()}"]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_MOST_LISTED]) + (", ..." if len(names) > _MOST_LISTED else "")
+
+
+def _endings() -> str:
+    return " ".join(sorted(VIDEO_SUFFIXES))

@@ -5,6 +5,7 @@
     train/abseiling/x.mp4,0       SlowFast and others: csv, with commas, blanks or tabs, with or without a header
     x.mp4,brush hair              names in place of numbers
     imgs 5 127                    lists of extracted frames (folder, frames, label): refused
+    label,youtube_id,...          Kinetics' list of downloads: refused
 
 A path may hold blanks and commas: it goes as far as the last ending of a video. The separator is the one that most
 lines obey; the others are refused with their line. The decision to question: a path without such an ending is taken
@@ -38,7 +39,8 @@ def prepare_lists(lists: Mapping[str, Path], videos: VideoFolder, wishes: Wishes
         wishes: classes, prompts, one label or several.
 
     Raises:
-        ManifestError: a line that is no path and label, a list of frames, a label that is no class; with file and line.
+        ManifestError: a list without clips, a line that is no path and label, a list of frames, a label that is no
+            class; with file and line.
     """
     _refuse_one_file_twice(lists)
     entries = [entry for split, path in lists.items() for entry in read_list(path, split, wishes.multi_label)]
@@ -53,6 +55,8 @@ def read_list(path: Path, split: str, multi_label: bool) -> list[Entry]:
     separator = _find_separator(lines[:_SAMPLE])
     if _is_header(lines[0], separator):
         del lines[0]
+    if not lines:
+        raise ManifestError(f"{path} has a header and no clips: give a list with a path and a label a line")
     return [_entry(line, separator, split, multi_label) for line in lines]
 
 
@@ -68,7 +72,10 @@ def _find_separator(lines: Sequence[Line]) -> str:
     def obeying(separator: str) -> int:
         return sum(_divide(line, separator) is not None for line in lines)
 
-    return max(_SEPARATORS, key=obeying)  # the first of equals
+    separator = max(_SEPARATORS, key=obeying)  # the first of equals
+    if not obeying(separator):
+        raise lines[0].error(_no_label(lines[0], "a tab, a comma or blanks"))
+    return separator
 
 
 def _cells(line: Line, separator: str) -> list[str]:
@@ -94,9 +101,15 @@ def _divide(line: Line, separator: str) -> tuple[str, list[str]] | None:
 
 def _is_header(line: Line, separator: str) -> bool:
     names = [cell.strip().lower() for cell in _cells(line, separator)]
-    if not set(names) & set(COLUMNS["video"]):
+    if "youtube_id" in names:
+        raise line.error(
+            "this is Kinetics' list of downloads, which names no files: make a table with the columns video, label and "
+            "split for `deconfound prepare table`"
+        )
+    named_video, named_label = (set(names) & set(COLUMNS[column]) for column in ("video", "label"))
+    if not (named_video or named_label) or any(name.endswith(_ENDINGS) for name in names):
         return False
-    if len(names) == 2 and names[0] in COLUMNS["video"]:
+    if len(names) == 2 and (names[0] in named_video or names[1] in named_label):
         return True
     raise line.error(
         f"the header is {', '.join(names)!r}, but a list has a path and then its label: `deconfound prepare table` "
@@ -107,27 +120,40 @@ def _is_header(line: Line, separator: str) -> bool:
 def _entry(line: Line, separator: str, split: str, multi_label: bool) -> Entry:
     divided = _divide(line, separator)
     if divided is None:
-        raise line.error(
-            f"expected a path and a label separated by {_SEPARATORS[separator]}, got {line.text[:80]!r}; clips without "
-            "a label go into a table (`deconfound prepare table`)"
-        )
+        raise line.error(_no_label(line, _SEPARATORS[separator]))
     path, labels = divided
-    if separator == " " and len(labels) > 1 and not path.lower().endswith(_ENDINGS):
-        raise line.error(_unclear_path(path, labels))
-    if multi_label:
-        return Entry(place=line, video=path, labels=tuple(labels), split=split)
-    if len(labels) > 1 and (separator != " " or all(map(is_number, labels))):
-        raise line.error(f"several labels follow {path!r} ({', '.join(labels)[:80]}): give --multi-label")
-    return Entry(place=line, video=path, labels=(" ".join(labels),), split=split)
+    if len(labels) > 1:
+        _refuse_unclear(line, separator, path, labels, multi_label)
+    if not multi_label:
+        labels = [" ".join(labels)]
+    return Entry(place=line, video=path, labels=tuple(labels), split=split)
 
 
-def _unclear_path(path: str, labels: Sequence[str]) -> str:
-    if all(map(is_number, labels)):
-        return (
-            f"{path!r} and {len(labels)} numbers look like extracted frames (folder, number of frames, label); "
-            "features are made from videos: list the video files, or join the frames to videos first (with ffmpeg)"
-        )
+def _refuse_unclear(line: Line, separator: str, path: str, labels: Sequence[str], multi_label: bool) -> None:
+    """Several cells after a path are several labels, a name with blanks, or numbers of frames."""
+    are_numbers = all(map(is_number, labels))
+    if not path.lower().endswith(_ENDINGS):
+        if are_numbers:
+            raise line.error(
+                f"{path!r} and {len(labels)} numbers look like extracted frames (folder, number of frames, label); "
+                "features are made from videos: list the video files with their endings, or join the frames to videos "
+                "first (with ffmpeg)"
+            )
+        if separator == " ":
+            raise line.error(
+                f"{path!r} has no ending of a video (.mp4, .avi, ...), so that nobody can tell where the path ends: "
+                "give the endings, or separate by tabs or commas"
+            )
+    if multi_label or (separator == " " and not are_numbers):
+        return
+    frames = ""
+    if are_numbers and len(labels) == 2:
+        frames = "; if the first number is that of a frame (SlowFast's lists: path, frame, label), leave it out"
+    raise line.error(f"several labels follow {path!r} ({', '.join(labels)[:80]}): give --multi-label{frames}")
+
+
+def _no_label(line: Line, separators: str) -> str:
     return (
-        f"{path!r} has no ending of a video (.mp4, .avi, ...), so that nobody can tell where the path ends: give the "
-        "endings, or separate by tabs or commas"
+        f"expected a path and a label separated by {separators}, got {line.text[:80]!r}; clips without a label go into "
+        "a table (`deconfound prepare table`)"
     )

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cache.errors import ManifestError
+from cache.manifest_json import parse_json
 from pipeline.datasets.annotations import Place, parse_number, read_table, read_text
 from pipeline.datasets.own.clips import SPLIT_NAMES, Entry, Wishes, make_dataset
 from pipeline.datasets.preparation import Preparation
@@ -78,8 +79,8 @@ def _json_records(table: Path) -> Iterator[_Record]:
         if line.strip():
             place = Place(path=table, number=number)
             try:
-                values = json.loads(line)
-            except (ValueError, RecursionError) as error:
+                values = parse_json(line)
+            except ValueError as error:
                 raise place.error(f"not JSON: {error}") from error
             if not isinstance(values, dict):
                 raise place.error(f"expected an object like {{...}}, got {line.strip()[:60]}")
@@ -136,7 +137,11 @@ def _labels(record: _Record, key: str, multi_label: bool) -> tuple[str, ...] | N
         text = _text(record, value, key)
         if not text:
             return None
-        parts = re.split(r"[;|]", text) if multi_label else [text]
+        parts = re.split(r"[;|]", text)
+        if len(parts) > 1 and not multi_label:
+            raise record.error(
+                f"{key} is {text[:60]!r}: ';' and '|' divide labels: give --multi-label, or rename the class"
+            )
     labels = tuple(part.strip() for part in parts if part.strip())
     if not multi_label and len(labels) != 1:
         raise record.error(f"{len(labels)} labels; a clip has one, or give --multi-label")

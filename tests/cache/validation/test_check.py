@@ -166,6 +166,40 @@ def test_a_header_that_cannot_be_read_ends_it(tmp_path: Path) -> None:
         check_manifest(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b'{"id": "e", "video": "e.mp4", "labels": {"action": ["tea"]}, "labels": {}}', "the key 'labels' twice"),
+        (b"[" * 100_000, "recursion"),
+        (b'{"id": "e", "video": "e.mp4", "end_seconds": ' + b"1" * 5000 + b"}", "digits"),
+    ],
+)
+def test_a_line_that_no_reader_takes_is_told_and_the_others_are_read(tmp_path: Path, line: bytes, message: str) -> None:
+    found = findings(tmp_path, [*SOUND, line])
+    assert set(found) == {"broken_line"}
+    ((lines, text),) = told(found["broken_line"])
+    assert lines == (5,)
+    assert message in text
+    with pytest.raises(ManifestError, match=rf"clips\.jsonl, line 5: .*{message}"):
+        Dataset.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ('{"schema_version": 1, "name": "a", "name": "b"}', "the key 'name' twice"),
+        ("[" * 100_000, "recursion"),
+        ('{"schema_version": ' + "1" * 5000 + "}", "digits"),
+    ],
+)
+def test_a_header_that_no_reader_takes_is_refused(tmp_path: Path, header: str, message: str) -> None:
+    write(tmp_path, SOUND)
+    (tmp_path / "dataset.json").write_text(header)
+    for read in (check_manifest, Dataset.read):
+        with pytest.raises(ManifestError, match=rf"dataset\.json is not utf-8 JSON: .*{message}"):
+            read(tmp_path)
+
+
 def change(key: str, value: object) -> Callable[[list[Row], Row], None]:
     return lambda rows, _header: rows[2].update({key: value})
 

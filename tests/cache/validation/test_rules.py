@@ -1,11 +1,9 @@
 import random
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from cache.validation.check import check_manifest
-from tests.cache.validation.test_check import SOUND, STEPS, TASK, Row, clip, findings, told, write
+from tests.cache.validation.test_check import SOUND, STEPS, TASK, Row, clip, findings, told
 
 
 def test_ids_are_compared_in_one_unicode_form(tmp_path: Path) -> None:
@@ -70,6 +68,26 @@ def test_two_protocols_may_use_a_video_differently(tmp_path: Path) -> None:
     assert set(found) == {"class_absent", "class_not_in_train"}  # nothing of shared videos
 
 
+def test_source_videos_in_several_splits_are_counted_per_protocol(tmp_path: Path) -> None:
+    rows = [
+        clip(f"{number}-{part}", split, label=label, groups={"video": f"source {number}"})
+        for number in range(12)
+        for part, split, label in ((0, "train", "tea"), (1, "test", "egg"), (2, "train", "egg"))
+    ]
+    rows += [clip("x", groups={"video": "y"}), clip("y", groups={"video": "y"}), clip("z", "test")]
+    rows += [clip("p", groups={"video": "one file"}, video="one.mp4", end_seconds=3)]
+    rows += [clip("q", "test", groups={"video": "one file"}, video="one.mp4", start_seconds=3)]
+    rows[0]["splits"] |= {"other": "train"}
+    found = findings(tmp_path, rows, protocols={"default": ["train", "test"], "other": ["train"]})
+    assert set(found) == {"shared_source", "shared_video", "class_absent"}
+    assert (found["shared_source"].severity, found["shared_source"].count) == ("note", 12)
+    assert told(found["shared_source"])[:2] == [
+        ((1, 2, 3), "default: 'source 0' in test, train"),
+        ((4, 5, 6), "default: 'source 1' in test, train"),
+    ]
+    assert len(told(found["shared_source"])) == 10
+
+
 def test_one_piece_under_two_ids_is_a_warning(tmp_path: Path) -> None:
     found = findings(tmp_path, [*SOUND, clip("again", video="a.mp4"), clip("a, later", video="a.mp4", start_seconds=3)])
     assert told(found["same_piece"]) == [((5,), "'again' is 'a' of line 1: 'a.mp4'")]
@@ -130,32 +148,3 @@ def test_fewer_clips_than_the_benchmark_and_clips_in_no_split_are_noted(tmp_path
         "in_no_split": ["1 of 5 clips"],
         "official_count": ["default/test: 2 clips, officially 3"],
     }
-
-
-def test_prompts_that_the_text_encoder_cannot_tell_apart_are_told_with_their_classes(tmp_path: Path) -> None:
-    names = ["tea", "Tea", "egg_soup", "egg  soup", "rice", "bread"]
-    prompts = ["make tea", "Make  tea", "soup", "egg", " ", ""]
-    found = findings(tmp_path, [], tasks=[TASK | {"class_names": names, "prompts": prompts}])
-    assert [text for _, text in told(found["colliding_prompts"])] == ["task 'action', 'make tea': 'tea', 'Tea'"]
-    assert [text for _, text in told(found["empty_prompt"])] == ["task 'action': 'rice', 'bread'"]
-    assert [text for _, text in told(found["similar_classes"])] == [
-        "task 'action': 'tea', 'Tea'",
-        "task 'action': 'egg_soup', 'egg  soup'",
-    ]
-
-
-def test_only_prompts_that_may_be_too_long_are_given_to_the_tokenizer(tmp_path: Path) -> None:
-    asked: list[str] = []
-
-    def count_tokens(prompts: Sequence[str]) -> list[int]:
-        asked.extend(prompts)
-        return [78 if prompt.startswith("x") else 77 for prompt in prompts]
-
-    prompts = ["a " * 75, "b" * 75, "c" * 76, "x" * 76, "é" * 19]
-    folder = write(tmp_path, [], tasks=[TASK | {"class_names": list("abcde"), "prompts": prompts}])
-    report = check_manifest(folder, count_tokens=count_tokens)
-    assert asked == ["c" * 76, "x" * 76, "é" * 19]
-    (overlong,) = [finding for finding in report.findings if finding.code == "overlong_prompt"]
-    assert [text for _, text in told(overlong)] == [
-        f"task 'action', class 'd': 78 tokens, 77 are read: '{'x' * 60}'..."
-    ]

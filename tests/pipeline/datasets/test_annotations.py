@@ -80,7 +80,7 @@ def test_json_that_is_none_is_refused_with_its_line(tmp_path: Path) -> None:
 
 
 def test_a_key_that_json_gives_twice_is_refused_and_not_chosen_between(tmp_path: Path) -> None:
-    with pytest.raises(ManifestError, match=r"c\.json: one object has the key 'v1' twice"):
+    with pytest.raises(ManifestError, match=r"c\.json: .*the key 'v1' twice"):
         read_json(write(tmp_path / "c.json", b'{"database": {"v1": 1, "v2": 2, "v1": 3}}'))
 
 

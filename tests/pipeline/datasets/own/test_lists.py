@@ -56,6 +56,7 @@ def found(preparation: Preparation) -> list[tuple[str, tuple[str, ...]]]:
         'a/x 1.mp4,0\n"a/y,2.mp4",2\n',
         "a/x 1.mp4,0\na/y,2.mp4,2\n",
         "path label\na/x 1.mp4 0\na/y,2.mp4 2\n",
+        "video_id,Class\na/x 1.mp4,0\na/y,2.mp4,2\n",
         'Filename,Class\n./a/x 1.mp4,brush hair\na/y,2.mp4,"chew, slowly"\n',
         "a/x 1.mp4 brush hair\na/y,2.mp4  chew, slowly\n",
         b"\xef\xbb\xbfa/x 1.mp4 0 \r\n\r\na/y,2.mp4 2\r\n  \r\n",
@@ -91,6 +92,30 @@ def test_a_path_without_an_ending_takes_that_of_its_file(tmp_path: Path) -> None
     assert preparation.notes == ("clips with another ending than listed: 1 (a/y.mp4 is a/y.webm)",)
 
 
+def test_a_path_may_be_written_in_another_unicode_form_than_its_file(tmp_path: Path) -> None:
+    preparation = prepared(tmp_path, "caf\u00e9 0\nth\u00e9.mp4 1\n", "cafe\u0301.mkv", "the\u0301.mp4")
+    assert [clip.video for clip in preparation.dataset.clips] == ["cafe\u0301.mkv", "the\u0301.mp4"]
+    assert preparation.notes == ()
+
+
+def test_files_that_differ_by_their_ending_are_not_chosen_between(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=r"train\.txt, line 2: 'b' may be b\.mkv or b\.webm: write the ending"):
+        prepared(tmp_path, "a.mp4 0\nb 1\n", "a.mp4", "a.webm", "b.webm", "b.mkv")
+
+
+def test_namesakes_in_several_other_folders_stop_nothing(tmp_path: Path) -> None:
+    preparation = prepared(tmp_path, "1.mp4 0\nx 1\n", "a/1.mp4", "b/1.mp4", "a/x.mp4", "b/x.mp4")
+    assert [clip.video for clip in preparation.dataset.clips] == ["1.mp4", "x"]
+    assert "1.mp4 is listed, a/1.mp4 is there" in preparation.notes[0]
+
+
+def test_a_list_of_test_videos_alone_is_a_dataset(tmp_path: Path) -> None:
+    (tmp_path / "test.txt").write_text("a.mp4 pour\nb.mp4 stir\n")
+    dataset = prepare_lists({"test": tmp_path / "test.txt"}, VideoFolder(tmp_path), Wishes()).dataset
+    assert dataset.protocols == {"default": ("test",)}
+    assert dataset.task("action").class_names == ("pour", "stir")
+
+
 def test_videos_that_lie_elsewhere_are_not_taken_but_hinted_at(tmp_path: Path) -> None:
     preparation = prepared(tmp_path, "1.mp4 0\n2.mp4 1\n", "train/1.mp4", "train/2.mp4")
     assert [clip.video for clip in preparation.dataset.clips] == ["1.mp4", "2.mp4"]
@@ -107,14 +132,21 @@ def test_absolute_paths_below_the_folder_become_relative(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ("a.mp4\nb.mp4\n", r"line 1: expected a path and a label separated by a tab, a comma or blanks, got 'a\.mp4'"),
         ("a.mp4 0\nb.mp4\n", r"train\.txt, line 2: expected a path and a label separated by blanks"),
         ("a.mp4,0\nb.mp4,1\nc.mp4 2\n", r"train\.txt, line 3: expected a path and a label separated by commas"),
         ("a.mp4 0\n\nb.mp4 x\n", r"train\.txt, line 3: label 'x' is not one of the 3 classes of classes\.csv"),
         ("a.mp4 catsh\n", "is it 'catch'"),
         ("a.mp4 3\n", "line 1: label '3' is not one of the 3 classes"),
         ("a.mp4 -1\n", "label '-1'"),
-        ("a.mp4 0 1\n", "several labels follow 'a.mp4' .*--multi-label"),
-        ("a.mp4,0,1\n", "several labels .*--multi-label"),
+        ("a.mp4 0 1\n", r"several labels follow 'a\.mp4' .*--multi-label; if the first number is that of a frame"),
+        ("a.mp4,0,1\n", "several labels .*--multi-label; if the first number is that of a frame"),
+        ("a.mp4 0 1 2\n", "several labels .*: give --multi-label$"),
+        ("a.mp4,catch,brush hair\n", "several labels .*: give --multi-label$"),
+        ("path,label\n\n", r"train\.txt has a header and no clips"),
+        ("video_id,label,time\nx,catch,3\n", "line 1: the header is 'video_id, label, time'.*prepare table"),
+        ("label,youtube_id,time_start,time_end,split\ncatch,--a_1,3,13,train\n", "line 1: .*list of downloads.*table"),
+        ('"label","youtube_id","time_start"\n"catch","--a_1",3\n', "line 1: .*list of downloads"),
         ("a b catch\n", "nobody can tell where the path ends"),
         ("../a.mp4 0\n", "line 1: .*without '..'"),
         ("label,path\n0,a.mp4\n", "line 1: the header is 'label, path'.*prepare table"),
@@ -163,37 +195,6 @@ def test_one_file_for_two_splits_is_refused(tmp_path: Path) -> None:
         prepare_lists(lists, VideoFolder(tmp_path), Wishes(classes=CLASSES))
 
 
-@pytest.mark.parametrize(
-    ("text", "numbers"),
-    [
-        ('id,name\n0,a b\n2,"c, d"\n', {0: "a b", 2: "c, d"}),
-        ("\ufeffid,name\r\n1,x\r\n0,y\r\n", {0: "y", 1: "x"}),
-        ("1 ApplyEyeMakeup\n2 Archery\n", {1: "ApplyEyeMakeup", 2: "Archery"}),
-        ("pour tea\n\n2 cups\n", {0: "pour tea", 1: "2 cups"}),
-        ("0\n1\n", {0: "0", 1: "1"}),
-    ],
-)
-def test_classes_are_read_in_three_forms(tmp_path: Path, text: str, numbers: dict[int, str]) -> None:
-    (tmp_path / "classes").write_bytes(text.encode())
-    assert read_classes(tmp_path / "classes").names == numbers
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("id,name\n0,a\n0,b\n", "line 3: number 0 was given before, to 'a'"),
-        ("a\nb\na\n", "line 3: class name 'a' is empty or was given before"),
-        ("id,name\nx,a\n", "line 2: id 'x' is not a whole number"),
-        ("1\n0\n", "line 1: class 0 is named '1'"),
-        ("id,name\n", "holds no classes"),
-    ],
-)
-def test_classes_that_contradict_themselves_are_refused(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "classes").write_text(text)
-    with pytest.raises(ManifestError, match=message):
-        read_classes(tmp_path / "classes")
-
-
 def test_real_classes_and_lists(tmp_path: Path, real: Path) -> None:
     kinetics = read_classes(real / "kinetics_400_labels.csv")
     assert (len(kinetics.names), kinetics.names[0], kinetics.names[399]) == (400, "abseiling", "zumba")
@@ -220,3 +221,13 @@ def test_real_lists_of_frames_are_refused_with_the_reason(
         ManifestError, match=r"line 1: 'imgs' and . numbers look like extracted frames.*made from videos"
     ):
         prepare_lists({"train": path}, VideoFolder(tmp_path), wishes)
+
+
+@pytest.mark.parametrize("separator", [" ", ",", "\t"])
+@pytest.mark.parametrize("cells", [("imgs", "5", "1"), ("imgs", "2", "5", "1")])
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_lists_of_frames_are_refused_whatever_divides_them(
+    tmp_path: Path, separator: str, cells: tuple[str, ...], multi_label: bool
+) -> None:
+    with pytest.raises(ManifestError, match=r"line 1: 'imgs' and . numbers look like extracted frames"):
+        prepared(tmp_path, separator.join(cells) + "\n", multi_label=multi_label)

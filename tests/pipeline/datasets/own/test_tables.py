@@ -102,9 +102,11 @@ def test_several_labels_and_none_of_the_classes(tmp_path: Path) -> None:
 
 
 def test_pieces_without_ids_are_named_by_video_and_times(tmp_path: Path) -> None:
-    text = "path,class,subset,start,end\na.mp4,x,train,,\na.mp4,x,train,0,2.5\na.mp4,x,train,2.5,\na.mp4,x,train,,9\n"
+    times = [",", "0,2.5", "2.5,", ",9", "1000.0001,1e6", "1000.0002,1e6"]
+    text = "path,class,subset,start,end\n" + "".join(f"a.mp4,x,train,{pair}\n" for pair in times)
     dataset = read(tmp_path / "a.csv", text).dataset
-    assert [clip.id for clip in dataset.clips] == ["a.mp4", "a.mp4 0-2.5", "a.mp4 2.5-", "a.mp4 -9"]
+    spans = ["", " 0-2.5", " 2.5-", " -9", " 1000.0001-1000000", " 1000.0002-1000000"]
+    assert [clip.id for clip in dataset.clips] == [f"a.mp4{span}" for span in spans]
 
 
 def test_numbers_are_looked_up_in_the_list_of_classes(tmp_path: Path) -> None:
@@ -136,6 +138,11 @@ def test_a_table_without_training_has_the_classes_that_it_shows(tmp_path: Path) 
     assert dataset.protocols == {"default": ("test",)}
 
 
+def test_a_label_in_a_list_may_hold_a_divider(tmp_path: Path) -> None:
+    row: dict[str, Any] = {"video": "1.mp4", "label": ["pour;stir"], "split": "train"}
+    assert read(tmp_path / "a.jsonl", as_jsonl([row])).dataset.task("action").class_names == ("pour;stir",)
+
+
 def test_a_line_separator_of_unicode_does_not_end_a_line_of_json(tmp_path: Path) -> None:
     row: dict[str, Any] = {"video": "1.mp4", "label": "x\u2028y", "split": "train"}
     assert read(tmp_path / "a.jsonl", as_jsonl([row])).dataset.task("action").class_names == ("x\u2028y",)
@@ -157,6 +164,8 @@ def test_a_line_separator_of_unicode_does_not_end_a_line_of_json(tmp_path: Path)
         ("video,label,split,id\n1.mp4,x,train,e\u0301\n2.mp4,x,test,\u00e9\n", "clips given before: 1;"),
         ("video,label,split\n1.mp4,,train\n2.mp4,x,test\n", "no clip of the training split has a label"),
         ("video,label,split\n1.mp4,;x\n", "line 2: 2 cells"),
+        ("video,label,split\n1.mp4,pour;stir,train\n", "line 2: label is 'pour;stir'.*--multi-label"),
+        ("video,label,split\n1.mp4,pour|stir,train\n", "line 2: label is .*--multi-label"),
     ],
 )
 def test_a_csv_that_cannot_be_read_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -174,6 +183,9 @@ def test_a_csv_that_cannot_be_read_is_refused(tmp_path: Path, text: str, message
         ('{"video": ["1.mp4"], "label": "x", "split": "train"}', r'line 1: video is \["1.mp4"\], not a text'),
         ('{"video": "1.mp4", "label": ["x", "y"], "split": "train"}', "line 1: 2 labels.*--multi-label"),
         ('{"video": "1.mp4", "label": [true], "split": "train"}', "line 1: label is true, not a text"),
+        ('{"video": "1.mp4", "label": "x", "split": "train", "label": "y"}', "line 1: .*the key 'label' twice"),
+        ('{"video": "1.mp4", "label": ' + "1" * 5000 + "}", "line 1: not JSON: .*digits"),
+        ('{"video": "1.mp4", "label": "x;y", "split": "train"}', "line 1: label is 'x;y'.*--multi-label"),
         ('{"label": "x", "split": "train"}\n{"video": "1.mp4"}', "line 1: no video"),
         ('{"video": "1.mp4", "label": "x", "split": "train", "end": "NaN"}', "line 1: end is 'NaN', not a finite"),
     ],
