@@ -13,9 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cache.predictions import Predictions
-from evaluate.benchmarks import rule_of
-from evaluate.metrics import average_precision, class_recalls, one_hot, resampled_card, top_k_hits
-from evaluate.ranking import Floats, Indices
+from evaluate.metrics import class_recalls, has_label, one_hot, resampled_card, top_k_hits
+from evaluate.ranking import Floats, Indices, RankedScores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,13 +34,20 @@ class ClassRow:
     num_predicted: int | None
 
 
-def per_class(predictions: Predictions) -> list[ClassRow]:
-    """One row per class, in the order of the task."""
+def per_class(predictions: Predictions, *, headline: str = "map_macro") -> list[ClassRow]:
+    """One row per class, in the order of the task.
+
+    Args:
+        predictions: of one split.
+        headline: the metric that stands first; the average precisions average to it where that is map_charades (clips
+            without any label rank last), else to map_macro.
+    """
     logits, targets = predictions.logits, predictions.targets
     num_classes = logits.shape[1]
     single = predictions.kind == "single"
     labels = one_hot(targets, num_classes) if single else targets
-    precisions = average_precision(logits, labels)
+    weights = has_label(labels) if headline == "map_charades" else None
+    precisions = RankedScores(logits, labels).average_precision(weights)
     recalls = class_recalls(logits, targets) if single else np.full(num_classes, np.nan)
     predicted = np.bincount(logits.argmax(axis=1), minlength=num_classes)
     return [
@@ -82,12 +88,16 @@ def map_of_classes(predictions: Predictions, class_names: Collection[str]) -> fl
     return float(np.mean(values))
 
 
-def per_group(predictions: Predictions, group: str) -> dict[str, tuple[int, float | None]]:
+def per_group(predictions: Predictions, group: str, *, headline: str) -> dict[str, tuple[int, float | None]]:
     """The headline metric within every value of a group (a subject, a camera).
 
+    Args:
+        predictions: of one split.
+        group: its name.
+        headline: a metric with an interval, the one that stands first for the run.
+
     Returns:
-        value -> (number of clips, the metric that stands first for the run's benchmark; None where no class has a
-        positive), sorted by value.
+        value -> (number of clips, the headline; None where no class has a positive), sorted by value.
 
     Raises:
         ValueError: the predictions do not know the group.
@@ -95,8 +105,6 @@ def per_group(predictions: Predictions, group: str) -> dict[str, tuple[int, floa
     if group not in predictions.groups:
         raise ValueError(f"{predictions!r} has no group {group!r}; it has {sorted(predictions.groups)}")
     card = resampled_card(predictions)
-    names = {"dataset": predictions.dataset, "protocol": predictions.protocol, "task": predictions.task}
-    headline = rule_of(**names, kind=predictions.kind).headline
     values = np.array(predictions.groups[group])
     found: dict[str, tuple[int, float | None]] = {}
     for value in sorted(set(values.tolist())):

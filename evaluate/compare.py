@@ -13,7 +13,7 @@ import numpy as np
 from cache.errors import ConfigError
 from cache.predictions import Predictions
 from evaluate.metrics import resampled_card, top_k_hits
-from evaluate.uncertainty import Interval, Resamples, paired_differences, sign_flip_test
+from evaluate.uncertainty import Draws, Interval, Resamples, paired_differences, sign_flip_test
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +70,36 @@ def compare(
     Raises:
         ConfigError: clips, targets or classes differ, or the group is unknown.
     """
+    _check_comparable(first, second)
+    resamples = resamples_of(first, cluster=cluster, num_resamples=num_resamples, seed=seed)
+    before, after = (Draws.of(resampled_card(item), resamples) for item in (first, second))
+    return compare_drawn(first, second, before, after)
+
+
+def compare_drawn(first: Predictions, second: Predictions, before: Draws, after: Draws) -> Comparison:
+    """`compare` with the resamples that each has drawn already; the second draws again if its clusters are others.
+
+    Args:
+        first: the reference.
+        second: the challenger, on the same clips.
+        before: of the first.
+        after: of the second.
+
+    Raises:
+        ConfigError: clips, targets or classes differ.
+    """
+    _check_comparable(first, second)
+    if after.resamples != before.resamples:
+        after = Draws.of(resampled_card(second), before.resamples)
+    differences = paired_differences(before, after)
+    comparison = Comparison(first=first.run_name, second=second.run_name, differences=differences)
+    return comparison if first.kind != "single" else _with_test(comparison, first, second, before.resamples)
+
+
+def _check_comparable(first: Predictions, second: Predictions) -> None:
     reason = why_not_comparable(first, second)
     if reason:
         raise ConfigError(f"cannot compare {first!r} with {second!r}: {reason}; predict both on the same split")
-    resamples = resamples_of(first, cluster=cluster, num_resamples=num_resamples, seed=seed)
-    differences = paired_differences(resampled_card(first), resampled_card(second), resamples)
-    comparison = Comparison(first=first.run_name, second=second.run_name, differences=differences)
-    return comparison if first.kind != "single" else _with_test(comparison, first, second, resamples)
 
 
 def resamples_of(predictions: Predictions, *, cluster: str | None, num_resamples: int, seed: int) -> Resamples:

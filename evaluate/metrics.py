@@ -71,9 +71,10 @@ def map_charades(scores: Scores, targets: Targets) -> float:
     Such a clip is no class's positive and stands behind every positive, so that it cannot lower a precision: the value
     is the macro mean over the labelled clips. On distinct scores it equals the official one (Charades_v1_classify.m and
     its Python version by G. Sigurdsson), the mean precision at each positive. Those take ties in the order of the rows,
-    which the benchmark does not fix; here ties enter together.
+    which the benchmark does not fix; here ties enter together. Clips without logits are left out here and counted in
+    the line on coverage; the official script ranks them last.
     """
-    return _mean_of_present(RankedScores(scores, targets).average_precision(_has_label(targets)))
+    return _mean_of_present(RankedScores(scores, targets).average_precision(has_label(targets)))
 
 
 def top_k_hits(logits: Scores, targets: Targets, k: int) -> Floats:
@@ -176,6 +177,12 @@ def one_hot(targets: Targets, num_classes: int) -> npt.NDArray[np.uint8]:
     return (targets[:, None] == np.arange(num_classes)).astype(np.uint8)
 
 
+def has_label(targets: Targets) -> Floats:
+    """(n,) 1.0 for clips with a label among the targets (n, C), 0.0 for others."""
+    found: Floats = np.any(targets, axis=1).astype(np.float64)
+    return found
+
+
 def _single_card(logits: Scores, targets: Targets) -> Card:
     num_classes = logits.shape[1]
     ranked = RankedScores(logits, one_hot(targets, num_classes))
@@ -199,7 +206,7 @@ def _multi_card(logits: Scores, targets: Targets, class_names: Sequence[str]) ->
     ranked = RankedScores(logits, targets)
     decisions = RankedScores(logits.reshape(-1, 1), targets.reshape(-1, 1))
     labels = targets.astype(np.float64)
-    has_label = _has_label(targets)
+    labelled = has_label(targets)
     is_action = np.array([name != SIL for name in class_names])
     names_sil = not is_action.all() and bool(targets[:, is_action].any())
 
@@ -207,8 +214,8 @@ def _multi_card(logits: Scores, targets: Targets, class_names: Sequence[str]) ->
         values = ranked.average_precision(weights)
         repeated = None if weights is None else np.repeat(weights, num_classes)
         by_charades = values
-        if not has_label.all():
-            by_charades = ranked.average_precision(has_label if weights is None else weights * has_label)
+        if not labelled.all():
+            by_charades = ranked.average_precision(labelled if weights is None else weights * labelled)
         found = {
             "map_macro": _mean_of_present(values),
             "map_micro": _mean_of_present(decisions.average_precision(repeated)),
@@ -221,11 +228,6 @@ def _multi_card(logits: Scores, targets: Targets, class_names: Sequence[str]) ->
         return found
 
     return card
-
-
-def _has_label(targets: Targets) -> Floats:
-    found: Floats = np.any(targets, axis=1).astype(np.float64)
-    return found
 
 
 def _hits_per_class(hits: Floats, targets: Targets, num_classes: int, weights: Floats | None) -> tuple[Floats, Floats]:

@@ -2,13 +2,12 @@
 
 `paper_results.csv` holds every figure of the papers' tables (accuracies and mAP in percent); figures marked "secondary
 summary" were not read in the paper itself. The decision to question: `published` offers rows of the full method alone,
-those whose settings are the headline ones, and only to runs that are the full method by their resolved switches,
-whatever they are called. A row of an ablation differs from a run in more than a table can say; who trained that very
-row asks for it by name, with `printed`.
+those whose settings are the headline ones, and only to runs under the benchmark's rule that are the full method by
+their resolved switches, whatever they are called. A row of an ablation differs from a run in more than a table can say;
+who trained that very row asks for it by name, with `printed`.
 """
 
 import csv
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from cache.manifest import TaskKind
-from evaluate.benchmarks import benchmark_names, rule_of
+from evaluate.benchmarks import RULES, Rule, slug
 
 _FILE = Path(__file__).parent / "paper_results.csv"
 _HEADLINE_SETTINGS = {"vlm", "pretraining", "pretrimmed", "frames"}
@@ -65,19 +64,14 @@ class PaperResult:
     def metrics(self, kind: TaskKind) -> tuple[str, ...]:
         """The metrics of ours that this figure may be compared with, for a task of that kind."""
         ours = _METRICS[kind].get(self.metric, ())
-        rule = rule_of(dataset=self.dataset, protocol="", task="", kind=kind)
-        own = rule.metrics if self.metric == "map" and rule.title else ()
+        own: tuple[str, ...] = ()
+        if self.metric == "map":
+            own = next((rule.metrics for rule in RULES if rule.kind == kind and self.is_of(rule)), ())
         return tuple(dict.fromkeys((*own, *ours))) if ours else ()
 
-    def is_of(self, *, dataset: str, protocol: str, task: str) -> bool:
-        """Whether a run of these names is on the benchmark of this figure.
-
-        Args:
-            dataset: its name in the manifest; the protocol or the task may carry the benchmark's name too (Gym99).
-            protocol: of the run.
-            task: of the run.
-        """
-        return bool({*benchmark_names(self.dataset)} & {*benchmark_names(dataset, protocol, task)})
+    def is_of(self, rule: Rule) -> bool:
+        """Whether what is judged by this rule is on the benchmark of this figure."""
+        return slug(self.dataset) in rule.names
 
 
 @cache
@@ -88,20 +82,18 @@ def paper_results() -> tuple[PaperResult, ...]:
     return tuple(PaperResult(value=float(row.pop("value")), **row) for row in rows)
 
 
-def published(*, dataset: str, protocol: str, task: str, method: str, kind: TaskKind) -> tuple[PaperResult, ...]:
-    """What the papers print for the full method on this dataset, without repetitions.
+def published(rule: Rule, *, method: str) -> tuple[PaperResult, ...]:
+    """What the papers print for the full method on a benchmark, without repetitions.
 
     Args:
-        dataset: its name in the manifest; see `PaperResult.is_of`.
-        protocol: of the run.
-        task: of the run.
+        rule: of the benchmark; under a default there is nothing. Accuracies belong to single-label tasks, mAP to
+            multi-label ones.
         method: "cmdcl", "pcmci" or "pevl"; a backbone in the paper's row ("PeVL ViT-B/16") is kept in the row.
-        kind: accuracies belong to single-label tasks, mAP to multi-label ones.
     """
     found: dict[tuple[str, float], PaperResult] = {}
     for row in paper_results():
-        same_method = _slug(row.method.split(" ")[0]) == _slug(method) and _is_full_row(row)
-        if same_method and row.metrics(kind) and row.is_of(dataset=dataset, protocol=protocol, task=task):
+        same_method = slug(row.method.split(" ")[0]) == slug(method) and _is_full_row(row)
+        if same_method and row.is_of(rule) and row.metrics(rule.kind):
             found.setdefault((row.metric, row.value), row)
     return tuple(found.values())
 
@@ -143,7 +135,3 @@ def _at(config: Mapping[str, Any], dotted: str) -> Any:  # noqa: ANN401 (any JSO
 def _is_full_row(row: PaperResult) -> bool:
     names = {setting.split("=")[0] for setting in row.settings.split("; ") if setting}
     return names <= _HEADLINE_SETTINGS and "," not in row.method and not row.table.startswith("fig")
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", name.lower())

@@ -2,7 +2,7 @@
 
     index.html      self-contained: figures inline, no script, no network
     metrics.json    every number that the page shows (evaluate/summary.py has its shape)
-    per_class.csv   run, split, class, num_positives, average_precision, recall, num_predicted
+    per_class.csv   run, split, class, num_positives, average_precision (by the headline's rule), recall, num_predicted
     report.md       notices and the main tables
 
 The decision to question: notices (random weights, unfinished runs, a checkpoint chosen on test) stand above the first
@@ -18,8 +18,9 @@ import numpy as np
 from cache import atomic
 from cache.run import Run
 from evaluate import figures, report_text, tables
+from evaluate.across_runs import question
 from evaluate.page import Page
-from evaluate.summary import question, summarise
+from evaluate.summary import summarise
 from evaluate.tables import METRIC_NAMES, Table, percent
 from evaluate.uncertainty import LEVEL_TEXT
 
@@ -28,7 +29,8 @@ _METHOD = [
     "Every number is computed in float64 from the raw float32 logits that the run stored.",
     "mAP, macro: average precision per class (ties enter together, as in scikit-learn), averaged over the classes that "
     "have a positive clip. Micro: one ranking of all decisions. Weighted: by the number of positives.",
-    "mAP, Charades rule: macro, and clips without any label rank last, whatever their scores.",
+    "mAP, Charades rule: macro, and clips without any label rank last, whatever their scores; where this stands first, "
+    "they do so in the AP of every class too.",
     "Mean class accuracy: recall averaged over the classes present in the targets; in the mmaction2 form classes that "
     "are only predicted count 0.",
     "A tie for the first places counts by its chance.",
@@ -104,7 +106,7 @@ def _task_section(page: Page, runs: Sequence[Mapping[str, Any]], summary: Mappin
     page.paragraph(f"Dataset {dataset}, task {task} ({runs[0]['kind']} label), protocol {protocol}.")
     _paragraphs(page, report_text.rules(runs))
     _add(page, tables.results(runs))
-    _paragraphs(page, tables.coverage(runs))
+    _paragraphs(page, tables.remarks(runs))
     if len(tables.cells(runs)) > 1:
         caption = f"{METRIC_NAMES[metric]} by test split, with {LEVEL_TEXT} intervals."
         svg = figures.split_comparison(_points(runs, metric), x_label=f"{METRIC_NAMES[metric]}, %")
@@ -121,7 +123,9 @@ def _task_section(page: Page, runs: Sequence[Mapping[str, Any]], summary: Mappin
         page.paragraph("Not compared clip by clip, because the runs saw different data:")
         page.bullets(tables.not_compared(refused))
     seeds = [
-        row for row in summary["over_seeds"] if (row["dataset"], row["task"], row["protocol"]) == question(runs[0])
+        row
+        for row in summary["over_seeds"]
+        if (row["dataset"], row["task"], row["protocol"], row["metric"]) == (*question(runs[0]), metric)
     ]
     if seeds:
         page.heading("Over seeds")
@@ -188,8 +192,10 @@ def _class_figures(page: Page, run: Mapping[str, Any], name: str, split: Mapping
     rows = [row for row in split["per_class"] if row["average_precision"] is not None]
     ordered = sorted(rows, key=lambda row: (-row["average_precision"], row["name"]))
     bars = {row["name"]: 100 * row["average_precision"] for row in ordered}
-    svg = figures.class_bars(bars, x_label="average precision, %", mean=100 * split["map_macro"])
-    page.figure(svg, caption=f"{run['label']} on {name}: average precision of the {len(bars)} classes with a positive.")
+    mean = tables.class_mean(run)
+    svg = figures.class_bars(bars, x_label="average precision, %", mean=100 * split[mean])
+    what = f"average precision of the {len(bars)} classes with a positive; their mean is {METRIC_NAMES[mean]}"
+    page.figure(svg, caption=f"{run['label']} on {name}: {what}.")
     if "confusion" in split:
         names = [row["name"] for row in split["per_class"]]
         svg = figures.confusion(np.array(split["confusion"], dtype=np.int64), names)

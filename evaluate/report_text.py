@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from evaluate import tables
-from evaluate.summary import question
+from evaluate.across_runs import question
 from evaluate.tables import Table
 from evaluate.uncertainty import LEVEL_TEXT
 
@@ -40,11 +40,11 @@ def notices(summary: Mapping[str, Any]) -> dict[str, list[str]]:
 
 
 def runs_by_task(summary: Mapping[str, Any]) -> list[list[Mapping[str, Any]]]:
-    """The evaluated runs, together where they answer the same question."""
+    """The evaluated runs, together where they answer the same question and are judged by the same metrics."""
     found: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for run in summary["runs"]:
         if run["splits"]:
-            found.setdefault(question(run), []).append(run)
+            found.setdefault((*question(run), *run["main_metrics"]), []).append(run)
     return list(found.values())
 
 
@@ -95,7 +95,7 @@ def markdown(summary: Mapping[str, Any]) -> str:
         lines += [f"> **{_plain(text)}** ({_plain(', '.join(labels))})", ""]
     for runs in runs_by_task(summary):
         lines += [f"## {_plain(runs[0]['task'])}", "", *_markdown_paragraphs(rules(runs))]
-        lines += [*_markdown_table(tables.results(runs)), *_markdown_paragraphs(tables.coverage(runs))]
+        lines += [*_markdown_table(tables.results(runs)), *_markdown_paragraphs(tables.remarks(runs))]
         inside = {run["label"] for run in runs}
         compared = [row for row in summary["comparisons"] if row["first"] in inside]
         if compared:

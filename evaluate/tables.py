@@ -84,12 +84,12 @@ def results(runs: Sequence[Mapping[str, Any]], *, every_metric: bool = False) ->
     )
 
 
-def coverage(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """One sentence per split that lacks clips, or that stands beside a larger benchmark; once where runs agree."""
+def remarks(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence for what a split's numbers leave out (clips, classes) and for ties; once where all runs agree."""
     labels: dict[tuple[str, str], list[str]] = {}
     for run, name, split in cells(runs):
-        if split["coverage"]:
-            labels.setdefault((name, split["coverage"]), []).append(run["label"])
+        for text in filter(None, [split["coverage"], *split["remarks"]]):
+            labels.setdefault((name, text), []).append(run["label"])
     return [
         f"{name}{'' if len(inside) == len(runs) else ' of ' + ', '.join(inside)}: {text}"
         for (name, text), inside in labels.items()
@@ -220,7 +220,7 @@ def groups(runs: Sequence[Mapping[str, Any]]) -> dict[str, Table]:
 
 
 def per_class(run: Mapping[str, Any]) -> Table:
-    """Average precision (and recall) of every class on every split of one run."""
+    """Average precision (and recall) of every class on every split of one run; the caption says by which rule."""
     splits = run["splits"]
     single = run["kind"] == "single"
     columns = ["class"]
@@ -234,7 +234,14 @@ def per_class(run: Mapping[str, Any]) -> Table:
             line += [percent(row["average_precision"]), *([percent(row["recall"])] if single else [])]
             line.append(str(row["num_positives"]))
         rows.append(line)
-    return Table(columns=columns, rows=rows)
+    return Table(
+        columns=columns, rows=rows, caption=f"The mean of AP over the classes is {METRIC_NAMES[class_mean(run)]}."
+    )
+
+
+def class_mean(run: Mapping[str, Any]) -> str:
+    """The metric that the average precisions of a run's classes average to."""
+    return "map_charades" if run["headline"] == "map_charades" else "map_macro"
 
 
 def provenance(runs: Sequence[Mapping[str, Any]]) -> Table:

@@ -18,6 +18,7 @@ import math
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
+from typing import Self
 
 import numpy as np
 
@@ -145,29 +146,52 @@ def basic_interval(
     return Interval(estimate=estimate, low=low, high=high, level=level, method="basic bootstrap", bias=bias)
 
 
-def bootstrap(card: Card, resamples: Resamples, *, level: float = LEVEL) -> dict[str, Interval]:
-    """An interval for every metric of a card.
+@dataclass(frozen=True, kw_only=True)
+class Draws:
+    """A card's metrics on the clips as they are and on every resample: drawn once, for its own intervals and all pairs.
+
+    Attributes:
+        resamples: what was drawn.
+        estimates: by metric.
+        values: by metric, (count,); NaN where a resample left nothing to average.
+    """
+
+    resamples: Resamples
+    estimates: Mapping[str, float]
+    values: Mapping[str, Floats]
+
+    @classmethod
+    def of(cls, card: Card, resamples: Resamples) -> Self:
+        """Evaluates the card on every resample, which takes nearly all the time of a report."""
+        return cls(resamples=resamples, estimates=card(None), values=draw({"": card}, resamples)[""])
+
+
+def bootstrap(draws: Draws, *, level: float = LEVEL) -> dict[str, Interval]:
+    """An interval for every metric.
 
     Raises:
         ValueError: fewer than half of the resamples gave a value.
     """
-    draws = draw({"": card}, resamples)[""]
-    return {name: basic_interval(value, draws[name], level=level) for name, value in card(None).items()}
+    return {name: basic_interval(value, draws.values[name], level=level) for name, value in draws.estimates.items()}
 
 
-def paired_differences(first: Card, second: Card, resamples: Resamples, *, level: float = LEVEL) -> dict[str, Interval]:
-    """Second minus first, metric by metric, each on the same resamples: the interval of the gain."""
-    draws = draw({"first": first, "second": second}, resamples)
-    before, after = first(None), second(None)
+def paired_differences(first: Draws, second: Draws, *, level: float = LEVEL) -> dict[str, Interval]:
+    """Second minus first, metric by metric, each on the same resamples: the interval of the gain.
+
+    Raises:
+        ValueError: the resamples are not the same, or fewer than half of them gave a value.
+    """
+    if first.resamples != second.resamples:
+        raise ValueError("paired differences need the same resamples of both: one number, clusters, count and seed")
     return {
         name: basic_interval(
-            after[name] - before[name],
-            draws["second"][name] - draws["first"][name],
+            second.estimates[name] - value,
+            second.values[name] - first.values[name],
             level=level,
             bounds=(-1.0, 1.0),
         )
-        for name in before
-        if name in after
+        for name, value in first.estimates.items()
+        if name in second.estimates
     }
 
 

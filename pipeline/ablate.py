@@ -21,9 +21,11 @@ import numpy as np
 
 from cache import atomic
 from cache.errors import ConfigError
-from cache.manifest import Dataset, TaskKind
+from cache.manifest import Dataset
 from cache.run import Run
-from evaluate.benchmarks import rule_of
+from evaluate import tables
+from evaluate.benchmarks import Rule, judge
+from evaluate.coverage import coverage, remarks
 from evaluate.metrics import evaluate
 from evaluate.paper import PaperResult
 from evaluate.tables import METRIC_NAMES, percent
@@ -38,10 +40,19 @@ _PAPER_METRICS = {"acc1": "Acc@1", "acc5": "Acc@5", "mean_class_acc": "mean clas
 
 @dataclass(frozen=True, kw_only=True)
 class _Result:
-    """One trained row with one seed: its run and metric values by split."""
+    """One trained row with one seed.
+
+    Attributes:
+        run: its directory.
+        rule: what its predictions are judged by.
+        splits: metric values by split.
+        left_out: by split, the line on coverage and the remarks, in the shape of a summary's split.
+    """
 
     run: Run
+    rule: Rule
     splits: Mapping[str, Mapping[str, float]]
+    left_out: Mapping[str, Mapping[str, Any]]
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -119,8 +130,8 @@ def ablate(
             )
         except ConfigError as error:
             raise ConfigError(f"table {table.name}, row {label!r}, seed {seed}: {error}") from error
-        results[label, seed] = _Result(run=run, splits=_scores(run))
-        document = _document(table, results, kind=dataset.task(run.info.task).kind)
+        results[label, seed] = _result(run)
+        document = _document(table, results)
         document |= {"recipe": recipe, "overrides": list(overrides), "seeds": list(seeds)}
         atomic.write_json(folder / "table.json", document)
         atomic.write_bytes(folder / "table.md", table_to_markdown(document).encode())
@@ -159,17 +170,25 @@ def _run_name(label: str, seed: int) -> str:
     return f"{re.sub(r'[^a-z0-9.]+', '-', label.lower()).strip('-')}-seed{seed}"
 
 
-def _scores(run: Run) -> dict[str, dict[str, float]]:
-    """Split -> metric -> value; a split without any label has nothing to evaluate."""
+def _result(run: Run) -> _Result:
+    """What a run predicted, evaluated; a split without any label has nothing to evaluate."""
     found = {split: run.predictions(split) for split in run.config["train"]["predict_splits"]}
-    cards = {
-        split: evaluate(item) for split, item in found.items() if item.kind == "single" or bool(item.targets.any())
-    }
-    return {split: {name: card[name] for name in METRIC_NAMES if name in card} for split, card in cards.items()}
+    full = {split: item for split, item in found.items() if item.kind == "single" or bool(item.targets.any())}
+    cards = {split: evaluate(item) for split, item in full.items()}
+    rule, _ = judge(found)
+    return _Result(
+        run=run,
+        rule=rule,
+        splits={split: {name: card[name] for name in METRIC_NAMES if name in card} for split, card in cards.items()},
+        left_out={
+            split: {"coverage": coverage(item), "remarks": remarks(cards[split])} for split, item in full.items()
+        },
+    )
 
 
-def _document(table: Ablation, results: Mapping[tuple[str, int], _Result], *, kind: TaskKind) -> dict[str, Any]:
-    info = next(iter(results.values())).run.info
+def _document(table: Ablation, results: Mapping[tuple[str, int], _Result]) -> dict[str, Any]:
+    first = next(iter(results.values()))
+    info, rule = first.run.info, first.rule
     where = {"dataset": info.dataset, "task": info.task, "protocol": info.protocol}
     notices = dict.fromkeys(notice for result in results.values() for notice in result.run.info.notices)
     heading = {"table": table.name, "title": table.title, "paper": table.paper, "method": table.method}
@@ -178,20 +197,27 @@ def _document(table: Ablation, results: Mapping[tuple[str, int], _Result], *, ki
         done = {seed: result for (label, seed), result in results.items() if label == row.label}
         runs = {str(seed): result.run.path.name for seed, result in done.items()}
         splits = _over_seeds([result.splits for result in done.values()])
-        printed = [_figure(figure, kind, where) for figure in table.figures(row) if figure.metrics(kind)]
+        printed = [_figure(figure, rule) for figure in table.figures(row) if figure.metrics(rule.kind)]
         settings = table.settings(row)
         rows.append({"label": row.label, "settings": settings, "runs": runs, "splits": splits, "printed": printed})
-    rule = rule_of(**where, kind=kind)
-    judged_by = {"kind": kind, "main_metrics": list(rule.metrics), "rule": rule.sentence}
-    return {**heading, **where, **judged_by, "rows": rows, "notices": list(notices)}
+    judged_by = {"kind": rule.kind, "main_metrics": list(rule.metrics), "rule": rule.sentence}
+    left_out = [{"label": result.run.path.name, "splits": result.left_out} for result in results.values()]
+    return {
+        **heading,
+        **where,
+        **judged_by,
+        "rows": rows,
+        "notices": list(notices),
+        "remarks": tables.remarks(left_out),
+    }
 
 
-def _figure(figure: PaperResult, kind: TaskKind, where: Mapping[str, str]) -> dict[str, Any]:
+def _figure(figure: PaperResult, rule: Rule) -> dict[str, Any]:
     return {
         **{key: getattr(figure, key) for key in ("dataset", "metric", "source")},
         "percent": figure.value,
-        "compare_with": list(figure.metrics(kind)),
-        "same_dataset": figure.is_of(**where),
+        "compare_with": list(figure.metrics(rule.kind)),
+        "same_dataset": figure.is_of(rule),
     }
 
 
@@ -263,7 +289,9 @@ def _spread(spread: Mapping[str, Any] | None) -> str:
 
 def _caption(document: Mapping[str, Any]) -> str:
     """What the numbers are, and what the printed ones are not."""
-    sentences = ["In percent; mean ± standard deviation over seeds.", *([document["rule"]] if document["rule"] else [])]
+    sentences = ["In percent; mean ± standard deviation over seeds."]
+    sentences += [f"{remark}." for remark in document["remarks"]]
+    sentences += [document["rule"]] if document["rule"] else []
     figures = [figure for row in document["rows"] for figure in row["printed"]]
     sources = ", ".join(dict.fromkeys(figure["source"] for figure in figures))
     if not figures:

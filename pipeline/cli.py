@@ -17,6 +17,7 @@ from pipeline.commands.datasets import prepare
 from pipeline.commands.evaluation import evaluate
 from pipeline.commands.extraction import extract, plan
 from pipeline.commands.options import EXIT_INTERRUPT, EXIT_USAGE, PATH, json_option
+from pipeline.commands.own_data import OWN_DATA
 from pipeline.commands.training import ablate, cost, predict, recognise, train
 from pipeline.commands.validation import validate
 from pipeline.startup import check_packages, configure_logging
@@ -98,6 +99,8 @@ def doctor(as_json: bool) -> None:
     click.echo(json.dumps(findings.to_json()) if as_json else findings.to_text())
 
 
+for command in OWN_DATA:
+    prepare.add_command(command)
 for command in (
     *(prepare, validate, plan, extract, status, verify, drop),
     *(train, predict, recognise, ablate, cost, evaluate, bench),

@@ -91,9 +91,12 @@ def plan_to_text(plan: "ExtractionPlan") -> str:
 
 
 def metrics_to_text(summary: Mapping[str, Any]) -> str:
-    """Every metric of every run and split with its interval, headline first; notices above, rules below."""
+    """Every metric of every run and split with its interval, headline first, then what the runs say together.
+
+    Notices stand above; what the numbers leave out and the rules of the benchmarks stand below.
+    """
     from evaluate.report_text import rules
-    from evaluate.tables import METRIC_NAMES, cells, coverage, interval_text, percent
+    from evaluate.tables import METRIC_NAMES, cells, interval_text, percent, remarks
     from evaluate.uncertainty import LEVEL_TEXT
 
     rows = [
@@ -104,8 +107,50 @@ def metrics_to_text(summary: Mapping[str, Any]) -> str:
     ]
     notices = dict.fromkeys(notice for run in summary["runs"] for notice in run["notices"])
     table = format_table(("run", "split", "metric", "%", f"{LEVEL_TEXT} interval"), rows)
-    beside = [*coverage(summary["runs"]), *rules(summary["runs"])]
-    return "\n".join([*(f"note: {notice}" for notice in notices), table, *beside])
+    beside = [*remarks(summary["runs"]), *rules(summary["runs"])]
+    return "\n".join([*(f"note: {notice}" for notice in notices), table, *_together(summary), *beside])
+
+
+def _together(summary: Mapping[str, Any]) -> list[str]:
+    """Paired differences, pairs that are none, and spreads over seeds; each after an empty line, where there is any."""
+    from evaluate.tables import not_compared, over_seeds
+
+    parts: list[str] = []
+    if summary["comparisons"]:
+        parts += ["", _differences(summary)]
+    if summary["not_compared"]:
+        parts += ["", *(f"not compared: {line}" for line in not_compared(summary["not_compared"]))]
+    if summary["over_seeds"]:
+        spreads = over_seeds(summary["over_seeds"])
+        parts += ["", format_table(spreads.columns, spreads.rows)]
+    return [*parts, ""] if parts else []
+
+
+def _differences(summary: Mapping[str, Any]) -> str:
+    """A row per pair, split and metric, headline first; the test is one of Acc@1 and stands in its row."""
+    from evaluate.tables import METRIC_NAMES, p_text
+    from evaluate.uncertainty import LEVEL_TEXT
+
+    headlines = {run["label"]: run["headline"] for run in summary["runs"]}
+    is_tested = any(pair["p_value"] is not None for pair in summary["comparisons"])
+    rows = []
+    for pair in summary["comparisons"]:
+        for metric in dict.fromkeys((headlines[pair["first"]], *METRIC_NAMES)):
+            if metric in pair["differences"]:
+                names = (pair["second"], pair["first"], pair["split"], METRIC_NAMES[metric])
+                has_test = metric == "acc1" and pair["p_value"] is not None
+                chances = [p_text(pair[key]) if has_test else "" for key in ("p_value", "p_value_holm")]
+                rows.append((*names, *_gain(pair["differences"][metric]), *(chances if is_tested else ())))
+    test = ("sign-flip p" if summary["cluster"] else "McNemar p", "p, Holm") if is_tested else ()
+    return format_table(("run", "minus", "split", "metric", "points", f"{LEVEL_TEXT} interval", *test), rows)
+
+
+def _gain(item: Mapping[str, Any]) -> tuple[str, str]:
+    """A difference and its interval, empty where every resample gives the same."""
+    from evaluate.tables import points
+
+    edges = f"{points(item['low'])} to {points(item['high'])}" if item["low"] < item["high"] else ""
+    return points(item["estimate"]), edges
 
 
 def streams_to_json(reports: Mapping[str, StreamReport]) -> dict[str, Any]:

@@ -1,4 +1,8 @@
-"""The one number that chooses the best checkpoint: Acc@1 of a single-label task, macro mAP of a multi-label one."""
+"""The one number that chooses the best checkpoint: Acc@1 of a single-label task, macro mAP of a multi-label one.
+
+The decision to question: a clip whose best score several classes share counts by chance, as in evaluation. With
+`argmax` a collapsed epoch would be right wherever the target is the first class, and could be chosen for that.
+"""
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +24,8 @@ def score(
             and there must be another.
     """
     if kind == "single":
-        return float(np.mean(logits.argmax(axis=1) == targets))
+        is_best = logits == logits.max(axis=1, keepdims=True)
+        return float(np.mean(is_best[np.arange(len(targets)), targets] / is_best.sum(axis=1)))
     from sklearn.metrics import average_precision_score  # a second of import that single-label runs don't pay
 
     present = targets.any(axis=0)

@@ -1,12 +1,17 @@
-"""`prepare`: videos and annotations to a dataset."""
+"""`prepare`: official annotation files and videos to a dataset."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.commands.options import PATH, Command, json_option
-from pipeline.commands.own_data import OWN_DATA, out_option, prompt_option, write_and_report
+from pipeline.commands.options import PATH, Command, json_option, out_option, prompt_option
+
+if TYPE_CHECKING:
+    from pipeline.datasets.preparation import Preparation
+    from pipeline.datasets.videos import VideoFolder
 
 _BENCHMARKS = {
     "breakfast": "Breakfast: 10 activities, 48 atomic actions.",
@@ -24,6 +29,17 @@ VERSIONS = {"diving48": ("V2", "V1")}
 @click.group()
 def prepare() -> None:
     """Make a dataset (dataset.json and clips.jsonl) from videos and annotations."""
+
+
+def write_and_report(prepare: "Callable[[VideoFolder], Preparation]", videos: Path, out: Path, as_json: bool) -> None:
+    """Looks the videos up, writes the dataset made of them, and prints what is in it."""
+    from cache.validation.findings import printable
+    from pipeline.datasets.preparation import to_text, write
+    from pipeline.datasets.videos import VideoFolder
+
+    found = VideoFolder(videos)
+    description = write(prepare(found), found, out)
+    click.echo(json.dumps(description) if as_json else printable(to_text(description)))
 
 
 def _benchmark_command(name: str, summary: str) -> click.Command:
@@ -56,6 +72,3 @@ def _version_option(versions: tuple[str, ...]) -> Callable[[Command], Command]:
 
 for _name, _summary in _BENCHMARKS.items():
     prepare.add_command(_benchmark_command(_name, _summary))
-
-for _command in OWN_DATA:
-    prepare.add_command(_command)

@@ -17,6 +17,13 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print one JS
 device_option = click.option("--device", default="auto", help="cpu, cuda, cuda:1; auto takes a GPU if there is one.")
 token_cache_option = click.option("--token-cache", type=PATH, help="Folder of a frozen encoder's tokens [in CACHE].")
 
+out_option = click.option("--out", type=PATH, required=True, help="Dataset folder to write.")
+
+
+def prompt_option(default: str) -> Callable[[Command], Command]:
+    """The template of the prompts; `default` says what is taken without it."""
+    return click.option("--prompt", help=f"Template of the class prompts; {{}} is the class text. [{default}]")
+
 
 def extraction_options(command: Command) -> Command:
     """What `plan` and `extract` both take, in the same words: the one previews the other."""

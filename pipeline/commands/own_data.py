@@ -1,36 +1,15 @@
 """`prepare folder`, `prepare lists`, `prepare table`: own videos to a dataset, with the report that benchmarks get."""
 
-import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.commands.options import PATH, Command, json_option
+from pipeline.commands.datasets import write_and_report
+from pipeline.commands.options import PATH, Command, json_option, out_option, prompt_option
 
 if TYPE_CHECKING:
     from pipeline.datasets.own.clips import Wishes
-    from pipeline.datasets.preparation import Preparation
-    from pipeline.datasets.videos import VideoFolder
-
-out_option = click.option("--out", type=PATH, required=True, help="Dataset folder to write.")
-
-
-def prompt_option(default: str) -> Callable[[Command], Command]:
-    """The template of the prompts, in the same words for benchmarks; `default` says what is taken without it."""
-    return click.option("--prompt", help=f"Template of the class prompts; {{}} is the class text. [{default}]")
-
-
-def write_and_report(prepare: "Callable[[VideoFolder], Preparation]", videos: Path, out: Path, as_json: bool) -> None:
-    """Looks the videos up, writes the dataset made of them, and prints what is in it."""
-    from cache.validation.findings import printable
-    from pipeline.datasets.preparation import to_text, write
-    from pipeline.datasets.videos import VideoFolder
-
-    found = VideoFolder(videos)
-    description = write(prepare(found), found, out)
-    click.echo(json.dumps(description) if as_json else printable(to_text(description)))
 
 
 def _dataset_options(command: Command) -> Command:
@@ -120,9 +99,6 @@ def table_command(
     write_and_report(lambda found: prepare_table(table, found, wishes, groups=groups), videos, out, as_json)
 
 
-OWN_DATA = (folder_command, lists_command, table_command)
-
-
 def _wishes(
     *, name: str | None, prompt: str | None, classes: Path | None = None, multi_label: bool = False
 ) -> "Wishes":
@@ -131,3 +107,6 @@ def _wishes(
 
     known = None if classes is None else read_classes(classes)
     return Wishes(classes=known, name=name, prompt="{}" if prompt is None else prompt, multi_label=multi_label)
+
+
+OWN_DATA = (folder_command, lists_command, table_command)

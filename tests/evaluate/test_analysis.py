@@ -90,8 +90,9 @@ def test_map_of_all_classes_is_the_macro_map_and_of_one_class_its_average_precis
 def test_per_group_equals_the_card_of_the_clips_of_that_group() -> None:
     item = toy_runs.predictions()
     inside = np.array(item.groups["subject"]) == "P03"
-    n, value = analysis.per_group(item, "subject")["P03"]
-    assert n == int(inside.sum())
-    assert value == pytest.approx(metrics.acc1(item.logits[inside], item.targets[inside]))
+    for headline in ("acc1", "mean_class_accuracy"):
+        n, value = analysis.per_group(item, "subject", headline=headline)["P03"]
+        assert n == int(inside.sum())
+        assert value == pytest.approx(getattr(metrics, headline)(item.logits[inside], item.targets[inside]))
     with pytest.raises(ValueError, match="no group 'camera'"):
-        analysis.per_group(item, "camera")
+        analysis.per_group(item, "camera", headline="acc1")

@@ -1,5 +1,8 @@
 """The bench of average precision: what it times agrees, and its ratios are what they say. No speed is asserted."""
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -10,21 +13,75 @@ from evaluate.ranking import Floats, Scores, Targets
 
 
 def test_ratios_are_times_as_fast_by_round_and_their_median_counts() -> None:
-    timing = Timing(ours=[1.0, 2.0, 0.5], scikit_learn=[8.0, 10.0, 50.0])
+    timing = Timing(ours=[1.0, 2.0, 0.5], loop=[8.0, 10.0, 50.0], call=[3.0, 4.0, 2.0])
     assert timing.ratios == [8.0, 5.0, 100.0]
-    body = timing.to_json()
-    assert (body["ratio_to_scikit_learn"], body["seconds"], body["scikit_learn_seconds"]) == (8.0, 1.0, 10.0)
+    assert timing.to_json() == {
+        "ratio_to_scikit_learn": 8.0,
+        "ratios": [8.0, 5.0, 100.0],
+        "ratio_to_scikit_learn_call": 3.0,
+        "call_ratios": [3.0, 2.0, 4.0],
+        "seconds": 1.0,
+        "scikit_learn_seconds": 10.0,
+        "scikit_learn_call_seconds": 3.0,
+    }
 
 
 @pytest.mark.parametrize(("num_clips", "num_classes"), [(60, 5), (7, 1), (12, 40)])
-def test_both_implementations_agree_on_the_set_and_on_its_resamples(num_clips: int, num_classes: int) -> None:
+def test_all_three_agree_on_the_set_and_on_its_resamples(num_clips: int, num_classes: int) -> None:
     found = bench_evaluate(num_clips=num_clips, num_classes=num_classes, repeats=2, num_resamples=300)
     assert found.max_difference < 1e-12
     assert found.sizes["scikit_learn_resamples"] == 3
     for timing in (found.once, found.resample):
-        assert len(timing.ours) == len(timing.scikit_learn) == 2
-        assert min(timing.ratios) > 0
-    assert found.to_json()["bootstrap"]["ratio_to_scikit_learn"] == found.resample.to_json()["ratio_to_scikit_learn"]
+        assert len(timing.ours) == len(timing.loop) == len(timing.call) == 2
+    assert found.to_json() == {
+        **found.sizes,
+        **found.once.to_json(),
+        "max_abs_difference": found.max_difference,
+        "bootstrap": found.resample.to_json(),
+    }
+
+
+def test_seconds_are_those_of_one_value_and_every_other_round_is_turned(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    clock = [0.0]
+
+    def of(name: str, seconds: float) -> Callable[..., list[Floats]]:
+        def run(*arguments: Any) -> list[Floats]:  # noqa: ANN401
+            order.append(name)
+            num_values = len(arguments[-1]) if name == "_bootstrap" else 2 if name != "_once" else 1
+            clock[0] += seconds * num_values
+            return [np.ones(5)] * num_values
+
+        return run
+
+    for name, seconds in (("_once", 1.0), ("_bootstrap", 0.5), ("_loop", 8.0), ("_call", 4.0)):
+        monkeypatch.setattr(bench, name, of(name, seconds))
+    monkeypatch.setattr("evaluate.bench.time.perf_counter", lambda: clock[0])
+    found = bench_evaluate(num_clips=60, num_classes=5, repeats=2, num_resamples=200)
+    assert order == [
+        *("_once", "_loop", "_call", "_bootstrap", "_loop", "_call"),
+        *("_call", "_loop", "_once", "_call", "_loop", "_bootstrap"),
+    ]
+    assert (found.once.ours, found.once.loop, found.once.call) == ([1.0, 1.0], [8.0, 8.0], [4.0, 4.0])
+    assert (found.resample.ratios, found.resample.call_ratios) == ([16.0, 16.0], [8.0, 8.0])
+
+
+def test_the_loop_is_given_contiguous_columns() -> None:
+    scores, targets = synthetic(50, 4, seed=0)
+    columns = bench._columns(scores, targets)
+    assert all(part.flags["C_CONTIGUOUS"] for column in columns for part in column)
+    np.testing.assert_array_equal(np.stack([column for column, _ in columns], axis=1), scores)
+    np.testing.assert_array_equal(np.stack([column for _, column in columns], axis=1), targets)
+
+
+@pytest.mark.parametrize("reference", ["_loop", "_call"])
+def test_a_reference_that_says_something_else_shows_in_the_difference(
+    reference: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = getattr(bench, reference)
+    monkeypatch.setattr(bench, reference, lambda samples: [values + 0.25 for values in whole(samples)])
+    found = bench_evaluate(num_clips=60, num_classes=5, repeats=1, num_resamples=2)
+    assert found.max_difference == pytest.approx(0.25)
 
 
 def test_a_wrong_value_shows_in_the_difference(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,12 +13,13 @@ import pytest
 from cache import atomic
 from cache.errors import ConfigError
 from cache.run import Run
-from evaluate import analysis, metrics, report_text
+from evaluate import analysis, metrics, report_text, summary
 from evaluate.report import write_report
 from evaluate.summary import summarise
 from tests.evaluate import toy_runs
 
 FILES = ("index.html", "metrics.json", "per_class.csv", "report.md")
+ACTIVITIES = toy_runs.class_names(10)
 RANDOM = 'visual_prompts: ViT-B-32 with random weights (pretrained = "none")'
 
 
@@ -42,10 +43,11 @@ class _Tables(HTMLParser):
 
 
 def _runs(folder: Path) -> list[Run]:
+    on_breakfast: dict[str, Any] = {"dataset": "breakfast", "class_names": ACTIVITIES}
     return [
-        toy_runs.run(folder / "v1-0", variant="v1", skill=1.0, seed=0, notices=(RANDOM,), dataset="breakfast"),
-        toy_runs.run(folder / "v1-1", variant="v1", skill=1.0, seed=1, dataset="breakfast"),
-        toy_runs.run(folder / "full-0", skill=2.0, seed=0, dataset="breakfast"),
+        toy_runs.run(folder / "v1-0", variant="v1", skill=1.0, seed=0, notices=(RANDOM,), **on_breakfast),
+        toy_runs.run(folder / "v1-1", variant="v1", skill=1.0, seed=1, **on_breakfast),
+        toy_runs.run(folder / "full-0", skill=2.0, seed=0, **on_breakfast),
         toy_runs.run(folder / "atomic", kind="multi", dataset="breakfast"),
     ]
 
@@ -89,7 +91,7 @@ def test_every_number_of_the_page_is_in_metrics_json(report: Path) -> None:
 
 def test_the_json_holds_what_the_metrics_say(report: Path) -> None:
     body = atomic.read_json(report / "metrics.json")
-    item = toy_runs.predictions(skill=2.0, seed=0, split="iid", name="full-0", dataset="breakfast")
+    item = toy_runs.predictions(skill=2.0, seed=0, split="iid", dataset="breakfast", class_names=ACTIVITIES)
     found = body["runs"][2]["splits"]["iid"]
     for name, value in metrics.evaluate(item).items():
         assert found[name] == value
@@ -149,7 +151,7 @@ def test_over_seeds_counts_one_run_per_seed_of_one_configuration(tmp_path: Path)
 def test_intervals_beside_their_estimate_and_missing_ones_are_explained(tmp_path: Path) -> None:
     run = toy_runs.run(tmp_path / "run", kind="multi", splits=("iid",), skill=1000.0)
     body = write_report([run], tmp_path / "out", num_resamples=20)
-    assert body["runs"][0]["splits"]["iid"]["intervals"].keys() <= {"map_macro_all_zero"}
+    assert body["runs"][0]["splits"]["iid"]["intervals"].keys() == set()
     page = (tmp_path / "out" / "index.html").read_text()
     assert "100.0 (" not in page
     assert "no interval is printed" in page
@@ -179,7 +181,7 @@ def test_with_a_cluster_no_mcnemar_is_printed_and_the_caption_says_why(tmp_path:
 def test_the_csv_has_one_row_per_run_split_and_class(report: Path) -> None:
     with (report / "per_class.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 4 * 2 * 8
+    assert len(rows) == 2 * (3 * 10 + 8)
     assert rows[0].keys() == {
         "run", "split", "class", "num_positives", "average_precision", "recall", "num_predicted",
     }  # fmt: skip
@@ -249,6 +251,17 @@ def test_a_report_of_nothing_is_refused(tmp_path: Path) -> None:
     "ablation", [{"variant": "no TCI"}, {"switches": {"tci": False}}, {"switches": {"temporal_control": True}}]
 )
 def test_an_ablation_does_not_get_the_full_models_figures_beside_it(tmp_path: Path, ablation: Any) -> None:  # noqa: ANN401
-    run = toy_runs.run(tmp_path / "run", dataset="breakfast", **ablation)
-    write_report([run], tmp_path / "out", num_resamples=20)
-    assert "96.62" not in (tmp_path / "out" / "index.html").read_text()
+    for name, options, quoted in (("whole", {}, True), ("ablated", ablation, False)):
+        run = toy_runs.run(tmp_path / name, dataset="breakfast", class_names=ACTIVITIES, **options)
+        write_report([run], tmp_path / "out", num_resamples=20)
+        assert ("96.62" in (tmp_path / "out" / "index.html").read_text()) is quoted
+
+
+def test_metrics_json_has_the_documented_keys_and_no_others(report: Path) -> None:
+    body = atomic.read_json(report / "metrics.json")
+    documented = set(re.findall(r'"(\w+)"', (summary.__doc__ or "").split('A run\'s "dataset"')[0]))
+    seeds = {"num_resamples", "seed", "cluster", "level"}
+    assert body.keys() == seeds | {"runs", "comparisons", "not_compared", "over_seeds"}
+    run = body["runs"][0]
+    rows = (body, run, run["benchmark"], run["splits"]["iid"], body["comparisons"][0], body["over_seeds"][0])
+    assert set().union(*rows) - {*metrics.evaluate(toy_runs.predictions())} <= documented

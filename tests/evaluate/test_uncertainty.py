@@ -1,6 +1,8 @@
 """Intervals and tests: coverage on synthetic scores, other implementations, and determinism."""
 
 import itertools
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,9 +11,14 @@ from scipy import stats
 from cache.errors import ConfigError
 from cache.manifest import TaskKind
 from evaluate import metrics, uncertainty
-from evaluate.compare import compare, resamples_of, why_not_comparable
-from evaluate.uncertainty import Resamples
+from evaluate.compare import compare, compare_drawn, resamples_of, why_not_comparable
+from evaluate.ranking import Floats
+from evaluate.summary import summarise
+from evaluate.uncertainty import Draws, Resamples
 from tests.evaluate import toy_runs
+
+EARLIER = (0.054075566044022305, -0.08961334146980376, 0.2268404200546021, -0.004986200294461382)
+"""Of macro mAP when both models were drawn together for their pair: estimate, low, high, bias."""
 
 
 def test_the_basic_interval_covers_the_truth_where_the_percentile_interval_does_not() -> None:
@@ -21,8 +28,9 @@ def test_the_basic_interval_covers_the_truth_where_the_percentile_interval_does_
     for world in range(80):
         item = toy_runs.predictions(kind="multi", n=60 + world, seed=world, skill=0.7)
         card, resamples = metrics.resampled_card(item), Resamples(num_clips=60 + world, count=200, seed=world)
-        interval = uncertainty.bootstrap(card, resamples)["map_macro"]
-        low, high = np.quantile(uncertainty.draw({"": card}, resamples)[""]["map_macro"], [0.025, 0.975])
+        draws = Draws.of(card, resamples)
+        interval = uncertainty.bootstrap(draws)["map_macro"]
+        low, high = np.quantile(draws.values["map_macro"], [0.025, 0.975])
         held += interval.low <= truth <= interval.high
         plain += bool(low <= truth <= high)
     assert 0.88 <= held / 80 <= 1.0
@@ -39,7 +47,7 @@ def test_the_basic_interval_by_hand_moves_against_the_bias_and_may_lie_beside_it
 @pytest.mark.parametrize("kind", ["single", "multi"])
 def test_where_every_resample_agrees_there_is_no_bootstrap_interval(kind: TaskKind) -> None:
     item = toy_runs.predictions(kind=kind, skill=1000.0)
-    intervals = uncertainty.bootstrap(metrics.resampled_card(item), Resamples(num_clips=60, count=20))
+    intervals = uncertainty.bootstrap(Draws.of(metrics.resampled_card(item), Resamples(num_clips=60, count=20)))
     assert {(found.estimate, found.is_known) for found in intervals.values()} == {(1.0, False)}
 
 
@@ -47,9 +55,10 @@ def test_the_paired_difference_is_narrower_than_the_difference_of_independent_dr
     first = toy_runs.predictions(kind="multi", n=200, seed=0)
     better = toy_runs.predictions(kind="multi", n=200, seed=0, skill=1.7)
     cards = [metrics.resampled_card(item) for item in (first, better)]
-    paired = uncertainty.paired_differences(cards[0], cards[1], Resamples(num_clips=200, count=300))["map_macro"]
+    same = [Draws.of(card, Resamples(num_clips=200, count=300)) for card in cards]
+    paired = uncertainty.paired_differences(*same)["map_macro"]
     draws = [
-        uncertainty.draw({"": card}, Resamples(num_clips=200, count=300, seed=seed))[""]["map_macro"]
+        Draws.of(card, Resamples(num_clips=200, count=300, seed=seed)).values["map_macro"]
         for seed, card in enumerate(cards)
     ]
     assert paired.high - paired.low < 0.5 * 4 * np.std(draws[1] - draws[0])
@@ -61,6 +70,55 @@ def test_a_model_against_itself_differs_by_nothing() -> None:
     found = compare(item, item, num_resamples=50)
     assert found.p_value == 1.0
     assert {(gain.estimate, gain.low, gain.high) for gain in found.differences.values()} == {(0.0, 0.0, 0.0)}
+
+
+@pytest.mark.parametrize("kind", ["single", "multi"])
+@pytest.mark.parametrize("cluster", [None, "subject"])
+def test_the_difference_of_stored_draws_is_that_of_drawing_both_together_to_the_digit(
+    kind: TaskKind, cluster: str | None
+) -> None:
+    first, second = (toy_runs.predictions(kind=kind, seed=seed) for seed in (0, 1))
+    resamples = resamples_of(first, cluster=cluster, num_resamples=50, seed=3)
+    cards = {name: metrics.resampled_card(item) for name, item in (("first", first), ("second", second))}
+    together = uncertainty.draw(cards, resamples)
+    found = compare(first, second, cluster=cluster, num_resamples=50, seed=3).differences
+    assert found.keys() == together["first"].keys()
+    for name, interval in found.items():
+        gain = cards["second"](None)[name] - cards["first"](None)[name]
+        drawn = together["second"][name] - together["first"][name]
+        assert interval == uncertainty.basic_interval(gain, drawn, bounds=(-1.0, 1.0))
+
+
+def test_an_earlier_comparison_keeps_its_digits() -> None:
+    first, second = (toy_runs.predictions(seed=seed) for seed in (0, 1))
+    found = compare(first, second, num_resamples=50).differences["map_macro"]
+    assert (found.estimate, found.low, found.high, found.bias) == pytest.approx(EARLIER, abs=1e-12)
+
+
+def test_other_clusters_of_the_second_are_drawn_again_as_the_first_ones() -> None:
+    first, second = (toy_runs.predictions(seed=seed) for seed in (0, 1))
+    expected = compare(first, second, cluster="subject", num_resamples=20)
+    object.__setattr__(second, "groups", {"subject": first.groups["subject"][::-1]})
+    before, after = (
+        Draws.of(metrics.resampled_card(item), resamples_of(item, cluster="subject", num_resamples=20, seed=0))
+        for item in (first, second)
+    )
+    assert compare_drawn(first, second, before, after) == expected
+    with pytest.raises(ValueError, match="same resamples"):
+        uncertainty.paired_differences(before, after)
+
+
+def test_every_run_is_drawn_once_however_many_pairs_it_is_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    monkeypatch.setattr(uncertainty, "_card_values", lambda cards, weights: _counted(calls, cards, weights))
+    runs = [toy_runs.run(tmp_path / str(seed), splits=("iid",), seed=seed) for seed in range(3)]
+    assert len(summarise(runs, num_resamples=10)["comparisons"]) == 2
+    assert sum(calls) == 3 * 10
+
+
+def _counted(calls: list[int], cards: Mapping[str, metrics.Card], weights: Floats) -> dict[str, dict[str, float]]:
+    calls.append(len(cards))
+    return {name: card(weights) for name, card in cards.items()}
 
 
 def test_clusters_are_drawn_whole() -> None:
@@ -78,10 +136,11 @@ def test_intervals_by_cluster_are_wider_when_clips_of_a_cluster_are_alike() -> N
     def card(weights: np.ndarray | None) -> dict[str, float]:
         return {"acc": float(np.average(hits, weights=weights))}
 
-    alone = uncertainty.bootstrap(card, Resamples(num_clips=200, count=500))["acc"]
-    together = uncertainty.bootstrap(
-        card, Resamples(num_clips=200, clusters=np.repeat(np.arange(20), 10).tolist(), count=500)
-    )["acc"]
+    clusters = np.repeat(np.arange(20), 10).tolist()
+    alone, together = (
+        uncertainty.bootstrap(Draws.of(card, Resamples(num_clips=200, clusters=drawn, count=500)))["acc"]
+        for drawn in (None, clusters)
+    )
     assert together.high - together.low > 2 * (alone.high - alone.low)
 
 
@@ -95,7 +154,7 @@ def test_a_clip_of_unknown_subject_is_drawn_alone() -> None:
 
 def test_equal_seeds_give_equal_intervals_and_other_seeds_others() -> None:
     card = metrics.resampled_card(toy_runs.predictions(kind="multi"))
-    runs = [uncertainty.bootstrap(card, Resamples(num_clips=60, count=60, seed=seed)) for seed in (4, 4, 5)]
+    runs = [uncertainty.bootstrap(Draws.of(card, Resamples(num_clips=60, count=60, seed=seed))) for seed in (4, 4, 5)]
     assert runs[0] == runs[1]
     assert runs[0] != runs[2]
 
@@ -156,7 +215,7 @@ def test_a_resample_that_keeps_no_positive_is_left_out() -> None:
     item = toy_runs.predictions(kind="multi", n=6)
     item.targets[:] = 0
     item.targets[0, 0] = 1
-    draws = uncertainty.draw({"": metrics.resampled_card(item)}, Resamples(num_clips=6, count=100))[""]["map_macro"]
+    draws = Draws.of(metrics.resampled_card(item), Resamples(num_clips=6, count=100)).values["map_macro"]
     assert 0 < np.isnan(draws).sum() < 60
     assert uncertainty.basic_interval(0.5, draws).low >= 0
     with pytest.raises(ValueError, match="0 of 3 resamples"):

@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from cache.run import Run
 from evaluate.metrics import evaluate
 from evaluate.paper import is_full_method, paper_results
 from pipeline import ablate as module
-from pipeline.ablate import ablate, parse_seeds, table_to_text
+from pipeline.ablate import ablate, parse_seeds, table_to_markdown, table_to_text
 from pipeline.ablations import ABLATIONS, Ablation, Row, find_ablation
 from pipeline.config import load_recipe
 from tests.evaluate import toy_runs
@@ -71,7 +70,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_table(world: Path, name: str, out: str, **options: Any) -> dict[str, Any]:  # noqa: ANN401
     dataset = Dataset.read(world / "dataset")
     return ablate(
-        replace(dataset, name=options.pop("dataset_name", dataset.name)),
+        dataset,
         world / "dataset",
         world / "cache",
         str(world / "tiny.toml"),
@@ -191,17 +190,20 @@ def test_deviations_are_those_of_a_sample_and_absent_with_one_seed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dataset", "titles", "rule"),
+    ("dataset", "num_classes", "titles", "rule"),
     [
-        ("toyota_smarthome", ["mean class accuracy", "Acc@1"], "Rule of Toyota Smarthome: "),
-        ("kitchen", ["Acc@1", "Acc@5", "mean class accuracy"], ""),
+        ("toyota_smarthome", 31, ["mean class accuracy", "Acc@1"], "Rule of Toyota Smarthome: "),
+        ("toyota_smarthome", 30, ["Acc@1", "Acc@5", "mean class accuracy"], ""),
+        ("kitchen", 31, ["Acc@1", "Acc@5", "mean class accuracy"], ""),
     ],
 )
-def test_a_table_shows_the_metrics_of_its_benchmark(tmp_path: Path, dataset: str, titles: list[str], rule: str) -> None:
-    run = toy_runs.run(tmp_path / "run", dataset=dataset, splits=("test",))
-    scores = {name: evaluate(run.predictions("test"))[name] for name in ("mean_class_accuracy", "acc5", "acc1")}
-    results = {("Variant 1: none", 0): module._Result(run=run, splits={"test": scores})}
-    document = module._document(find_ablation("cmdcl-3"), results, kind="single")
+def test_a_table_shows_the_metrics_of_its_benchmark(
+    tmp_path: Path, dataset: str, num_classes: int, titles: list[str], rule: str
+) -> None:
+    names = toy_runs.class_names(num_classes)
+    run = toy_runs.run(tmp_path / "run", dataset=dataset, splits=("test",), class_names=names)
+    scores = evaluate(run.predictions("test"))
+    document = module._document(find_ablation("cmdcl-3"), {("Variant 1: none", 0): module._result(run)})
     header, lines = module._cells(document)
     assert header[3 : 3 + len(titles)] == titles
     assert header[3 + len(titles)].startswith("printed ")
@@ -209,6 +211,20 @@ def test_a_table_shows_the_metrics_of_its_benchmark(tmp_path: Path, dataset: str
     assert document["rule"].startswith(rule)
     assert document["rule"] in module._caption(document)
     assert bool(document["rule"]) is bool(rule)
+
+
+def test_a_table_says_on_how_many_clips_each_run_stands(tmp_path: Path) -> None:
+    runs = {
+        ("Variant 1: none", 0): toy_runs.run(tmp_path / "none-seed0", splits=("iid",), num_official=65),
+        ("Variant 2: TCI", 0): toy_runs.run(tmp_path / "tci-seed0", splits=("iid",), num_official=62),
+    }
+    document = module._document(find_ablation("cmdcl-3"), {key: module._result(run) for key, run in runs.items()})
+    assert document["remarks"] == [
+        'iid of none-seed0: 60 of 62 clips; left out: 2 for "truncated"; the benchmark has 65',
+        'iid of tci-seed0: 60 of 62 clips; left out: 2 for "truncated"',
+    ]
+    for text in (table_to_text(document), table_to_markdown(document)):
+        assert all(f"{remark}." in text for remark in document["remarks"])
 
 
 def test_the_same_command_trains_nothing_again(world: Path) -> None:
@@ -221,13 +237,20 @@ def test_the_same_command_trains_nothing_again(world: Path) -> None:
     assert [list(row["runs"]) for row in more["rows"]] == [["0", "5"]] * 4
 
 
-def test_figures_of_the_runs_own_dataset_stand_alone(world: Path) -> None:
-    document = run_table(world, "cmdcl-3", "coin", dataset_name="COIN")
-    header = table_to_text(document).splitlines()[-6]
-    assert header.endswith("printed Acc@1, coin")
-    assert "breakfast" not in header
-    assert "92.28" in table_to_text(document)
-    assert "on other data" not in table_to_text(document)
+def test_figures_of_the_runs_own_benchmark_stand_alone(tmp_path: Path) -> None:
+    def text(num_classes: int) -> str:
+        run = toy_runs.run(
+            tmp_path / str(num_classes), splits=("test",), dataset="COIN", class_names=toy_runs.class_names(num_classes)
+        )
+        return table_to_text(module._document(find_ablation("cmdcl-3"), {("Variant 1: none", 0): module._result(run)}))
+
+    on_coin, own = text(180), text(3)
+    assert "printed Acc@1, coin" in on_coin
+    assert "92.28" in on_coin
+    assert "breakfast" not in on_coin
+    assert "on other data" not in on_coin
+    assert "printed Acc@1, breakfast" in own  # three classes are no COIN, whatever the data set is called
+    assert "none is for COIN" in own
 
 
 def test_a_row_that_cannot_be_trained_is_named_and_the_rows_before_it_stay(world: Path) -> None:

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -5,9 +6,12 @@ import numpy as np
 import pytest
 from safetensors.torch import save_file
 
+from cache import array_file, atomic
 from cache.errors import CacheError, ConfigError, FingerprintMismatch
 from cache.manifest import Dataset
+from cache.predictions import Predictions
 from cache.run import Run
+from tests.evaluate import toy_runs
 from tests.toys import toy_cache
 from tests.train.runs import add_frames, run_training, tiny_config, weights_of, write_toys
 from train.predict import predict
@@ -37,6 +41,35 @@ def test_predictions_hold_what_evaluation_needs(folder: Path) -> None:
     assert found.notices == run.info.notices  # what was skipped is told with the predictions alone
     assert sum("random" in notice for notice in found.notices) == 3
     assert any("video_encoder.frozen" in notice for notice in found.notices)
+
+
+def test_predictions_know_how_many_clips_the_benchmark_has(folder: Path) -> None:
+    dataset = Dataset.read(folder / "dataset")
+    counted = replace(dataset, official_counts={"default": {"train": 9, "test": 5}, "other": {"test": 7}})
+    run = run_training(folder, tiny_config(frozen=True), dataset=counted)
+    assert run.predictions("test").num_official == 5
+    run.predictions_path("test").unlink()
+    predict(run.path, dataset=_written(counted, folder / "counted"))
+    (train,) = predict(run.path, split="train", dataset=folder / "counted")
+    assert (run.predictions("test").num_official, train.num_official) == (5, 9)
+    assert run_training(folder, tiny_config(frozen=True), name="unknown").predictions("test").num_official is None
+
+
+def _written(dataset: Dataset, folder: Path) -> Path:
+    dataset.write(folder)
+    return folder
+
+
+def test_predictions_of_before_the_official_count_was_kept_do_not_know_it(tmp_path: Path) -> None:
+    item = toy_runs.predictions(num_official=7)
+    item.write(tmp_path / "new.h5")
+    arrays, attributes = array_file.read(tmp_path / "new.h5")
+    about = json.loads(array_file.unpack_texts("about", arrays)[0])
+    assert about.pop("num_official") == 7
+    older = {**arrays, **array_file.pack_texts("about", [json.dumps(about)])}
+    atomic.write_bytes(tmp_path / "old.h5", array_file.build(older, attributes))
+    assert Predictions.read(tmp_path / "new.h5").num_official == 7
+    assert Predictions.read(tmp_path / "old.h5").num_official is None
 
 
 def test_a_live_run_names_its_frames(folder: Path) -> None:
