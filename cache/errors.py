@@ -115,6 +115,7 @@ class FailureCode(StrEnum):
     NON_FINITE = "non_finite"
     OUT_OF_MEMORY = "out_of_memory"
     NO_BOXES = "no_boxes"
+    NO_SKELETON = "no_skeleton"
 
 
 class VideoError(DeconfoundError):

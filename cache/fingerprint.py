@@ -58,7 +58,7 @@ class Fingerprint:
     @property
     def random_weights(self) -> bool:
         """True if the stream was made by a model with random weights."""
-        return self.model.get("weights") == RANDOM_WEIGHTS
+        return RANDOM_WEIGHTS in (self.model.get("weights"), self.preprocessing.get("detector_weights"))
 
     def difference(self, asked: Self) -> list[str]:
         """One readable line for every setting in which `asked` differs from this (cached) fingerprint."""

@@ -39,7 +39,7 @@ class BatchSize:
             model: what runs, in words, for messages.
         """
         self.full = self.current = size
-        self._device, self._model = device, model
+        self.device, self._model = device, model
 
     @property
     def reduced(self) -> int:
@@ -67,7 +67,7 @@ class BatchSize:
             self._halve(reason)
 
     def _halve(self, reason: str) -> None:
-        _free_cached_memory(self._device)
+        _free_cached_memory(self.device)
         if self.current == 1:
             message = f"the {self._model} ran out of memory with one input at a time: {reason}"
             raise VideoError(FailureCode.OUT_OF_MEMORY, message)

@@ -1,7 +1,8 @@
 """Everything a person may choose about extraction: `[extract]` in a recipe, `--set extract.num_frames=16`.
 
-A reader may ask why person boxes have no default: the two honest answers (the whole frame, boxes from a file)
-give different joints, and a silent choice would end up in a paper. Asking for joints without choosing is refused.
+A reader may ask why person boxes have no default: the three honest answers (the whole frame, boxes from a file, a
+detector) give different joints, and a silent choice would end up in a paper. Asking for joints without choosing is
+refused.
 """
 
 import math
@@ -12,7 +13,15 @@ from cache.errors import ConfigError
 from extract.video.sampling import Sampling
 
 Stream = Literal["frames", "visual_prompts", "joints", "text"]
-BoxSource = Literal["whole_frame", "file"]
+BoxSource = Literal["whole_frame", "file", "detector"]
+DetectorName = Literal[
+    "fasterrcnn_resnet50_fpn",
+    "fasterrcnn_resnet50_fpn_v2",
+    "fasterrcnn_mobilenet_v3_large_fpn",
+    "fasterrcnn_mobilenet_v3_large_320_fpn",
+    "keypointrcnn_resnet50_fpn",
+    "ssdlite320_mobilenet_v3_large",
+]
 SamplingPolicy = Literal["uniform", "fps", "every_nth"]
 
 
@@ -52,9 +61,21 @@ class PoseConfig:
     weights: str = "hrnet_w32_coco_256x192"
     """A known tag, a path to an official or mmpose checkpoint, or `none` for random weights."""
     boxes: BoxSource | None = None
-    """Where person boxes come from. There is no default: `whole_frame` or `file`."""
+    """Where person boxes come from. There is no default: `whole_frame`, `file` or `detector`."""
     boxes_file: str = ""
     """The file of person boxes; needed when boxes = 'file'."""
+    detector: DetectorName = "fasterrcnn_resnet50_fpn"
+    """torchvision's name of the detector; this and the next five have an effect only where people are followed."""
+    detector_weights: str = ""
+    """Empty for the weights that torchvision released for it, a path to a file of them, or `none` for random ones."""
+    detect_every: int = 1
+    """Kept frames from one that the detector sees to the next; between them the box is interpolated."""
+    min_box_score: float = 0.5
+    """Boxes below are not followed. Fast or upside-down people score low."""
+    min_box_area: float = 0.002
+    """Smallest share of the frame that a followed box covers."""
+    max_gap: int = 10
+    """Farthest two sightings between which the box is interpolated: in kept frames, or in frames of the boxes file."""
     input_height: int = 256
     """Pixels of the network's input."""
     input_width: int = 192
@@ -75,6 +96,18 @@ class PoseConfig:
                 raise ValueError(f"{name} = {value}: it must be a positive multiple of 32")
         if self.boxes == "file" and not self.boxes_file:
             raise ValueError("boxes = 'file' needs boxes_file = PATH")
+        self._check_following()
+
+    def _check_following(self) -> None:
+        _require_at_least(1, detect_every=self.detect_every, max_gap=self.max_gap)
+        for name, value in (("min_box_score", self.min_box_score), ("min_box_area", self.min_box_area)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} = {value}: it must lie between 0 and 1")
+        if self.detect_every > self.max_gap:
+            raise ValueError(
+                f"detect_every = {self.detect_every}, but boxes are interpolated over at most max_gap = {self.max_gap} "
+                "frames: nobody would be found between two looks"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,7 +185,8 @@ class ExtractConfig:
             raise ValueError(f"streams = {list(self.streams)}: a stream is named twice")
         if "joints" in self.streams and self.pose.boxes is None:
             raise ConfigError(
-                "the stream `joints` needs person boxes and there is no default: set extract.pose.boxes to "
+                "the stream `joints` needs person boxes and there is no default: say --whole-frame, --boxes FILE or "
+                "--detector NAME, or set extract.pose.boxes to "
                 f"{' or '.join(repr(choice) for choice in get_args(BoxSource))}"
             )
 

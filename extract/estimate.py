@@ -17,7 +17,7 @@ from cache.manifest import Clip, Dataset
 from cache.plan import Plan
 from cache.rows import Failure
 from extract import streams
-from extract.config import ExtractConfig
+from extract.config import ExtractConfig, PoseConfig
 from extract.decoding.decode_process import ClipSpan, Prepared, PrepareSettings, VideoJob
 from extract.decoding.workers import DecodePool
 from extract.shards.choice import choose_shards
@@ -32,7 +32,20 @@ DECODED_PIXELS_PER_SECOND = 300e6
 """Of one process, H.264 or MPEG-4; AV1 and 10-bit video are slower."""
 JPEG_BYTES_PER_PIXEL = 0.32
 IMAGES_PER_SECOND = {"cpu": 5.0, "cuda": 1000.0}
-"""ViT-B/16 in fp32 on two cores, and on one recent GPU; HRNet costs about half of it."""
+"""ViT-B/16 in fp32 on two cores, and on one recent GPU; HRNet-W32 at 256 x 192 costs about half of it."""
+HRNET_COSTS = {"hrnet_w32": 1.0, "hrnet_w48": 2.1, "hrnet_w8_tiny": 0.05}
+"""Per pixel of the input, HRNet-W32 being 1: 7.1 and 14.6 GFLOPs in the paper (Sun et al., CVPR 2019)."""
+DETECTOR_SECONDS = {
+    "ssdlite320_mobilenet_v3_large": 0.41,
+    "fasterrcnn_mobilenet_v3_large_320_fpn": 0.61,
+    "fasterrcnn_mobilenet_v3_large_fpn": 0.55,
+    "fasterrcnn_resnet50_fpn": 2.9,
+    "fasterrcnn_resnet50_fpn_v2": 6.1,
+    "keypointrcnn_resnet50_fpn": 3.0,
+}
+"""Per image on two cores, at 640 x 480; the last two follow from the first ResNet's by their operations."""
+DETECTOR_SPEEDUP = {"cpu": 1.0, "cuda": 100.0}
+"""Of a GPU against two cores: assumed, not measured."""
 _EMBED_DIMS = {"ViT-H": 1024, "ViT-g": 1024, "ViT-bigG": 1280, "ViT-L": 768}
 _JOINT_BYTES_PER_FRAME = 17 * 12 + 26
 
@@ -104,7 +117,7 @@ def plan(
         num_shards=len(chosen),
         shards_left=tuple(task.number for task in tasks),
         streams=_streams(cache, config, tasks, len(clips), rows, list(infos.values())),
-        hours=_hours(tasks, clips, rows, list(infos.values()), workers, device),
+        hours=_hours(config, tasks, clips, rows, list(infos.values()), workers, device),
         assumptions=_assumptions(config, len(infos), workers, device),
     )
 
@@ -217,6 +230,7 @@ def _stored_pixels(info: VideoInfo, short_side: int) -> float:
 
 
 def _hours(
+    config: ExtractConfig,
     tasks: list[ShardTask],
     clips: Mapping[str, Clip],
     rows: Mapping[str, float],
@@ -231,8 +245,23 @@ def _hours(
     videos = {clips[clip_id].video for clip_id in left}
     pixels = fmean(info.num_frames * info.height * info.width for info in infos)
     decoding = len(videos) * pixels / DECODED_PIXELS_PER_SECOND / workers
-    images = rows.get("visual_prompts", 0.0) + 0.5 * rows.get("joints", 0.0)
-    return max(decoding, images / IMAGES_PER_SECOND[_kind(device)]) / 3600
+    kind = _kind(device)
+    encoding = rows.get("visual_prompts", 0.0) / IMAGES_PER_SECOND[kind]
+    return max(decoding, encoding + rows.get("joints", 0.0) * _seconds_per_person(config.pose, kind)) / 3600
+
+
+def _seconds_per_person(pose: PoseConfig, kind: str) -> float:
+    """Of finding somebody in a kept frame and their joints; every frame counts as one with somebody."""
+    network = 0.5 * _hrnet_cost(pose) / IMAGES_PER_SECOND[kind]
+    if pose.boxes != "detector":
+        return network
+    return network + DETECTOR_SECONDS[pose.detector] / DETECTOR_SPEEDUP[kind] / pose.detect_every
+
+
+def _hrnet_cost(pose: PoseConfig) -> float:
+    """A person through the configured network; 1 is HRNet-W32 at 256 x 192 once."""
+    size = pose.input_height * pose.input_width / (256 * 192)
+    return HRNET_COSTS[pose.model] * size * (2 if pose.flip_test else 1)
 
 
 def _kind(device: str) -> str:
@@ -246,8 +275,26 @@ def _assumptions(config: ExtractConfig, num_probed: int, workers: int, device: s
         f"{num_probed} videos probed for length and size; the others are like them",
         f"{workers} decode process(es) of {DECODED_PIXELS_PER_SECOND / 1e6:.0f} million pixels a second each",
         f"the image encoder (ViT-B/16) takes {IMAGES_PER_SECOND['cpu']:g} images a second on two cores and "
-        f"{IMAGES_PER_SECOND['cuda']:g} on a GPU, HRNet half the time of it; device {device!r} counts as "
+        f"{IMAGES_PER_SECOND['cuda']:g} on a GPU, HRNet-W32 half the time of it; device {device!r} counts as "
         f"{_kind(device)}{', because nothing is loaded that could look for a GPU' if device == 'auto' else ''}",
         f"JPEGs take {JPEG_BYTES_PER_PIXEL} bytes a pixel; videos are read whole",
+        *_pose_assumptions(config),
         *([f"rows of a clip follow from its length, by sampling = {config.sampling!r}"] if varying else []),
     )
+
+
+def _pose_assumptions(config: ExtractConfig) -> Iterator[str]:
+    pose = config.pose
+    if "joints" not in config.streams:
+        return
+    flip = " with the flip test" if pose.flip_test else ""
+    yield (
+        f"{pose.model} at {pose.input_height} x {pose.input_width}{flip} takes {_hrnet_cost(pose):.2g} times as long "
+        "as HRNet-W32; somebody is in every frame"
+    )
+    if pose.boxes == "detector":
+        yield (
+            f"the detector {pose.detector} takes {DETECTOR_SECONDS[pose.detector]:g} s an image of 640 x 480 on two "
+            f"cores and, assumed and not measured, {DETECTOR_SPEEDUP['cuda']:g} times less on a GPU; it sees one of "
+            f"{pose.detect_every} kept frames"
+        )

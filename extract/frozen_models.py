@@ -1,22 +1,21 @@
 """The frozen models that the work at hand needs, on one device; each is loaded once, when it is first asked for."""
 
-import sys
-from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from cache.errors import ConfigError, VideoError
 from extract.config import ExtractConfig
-from extract.products import VisualPrompts
 
 if TYPE_CHECKING:
     import torch
 
-    from extract.pose.estimator import PoseEstimator
+    from extract.pose.detector import Detector
+    from extract.products.joints import Joints
+    from extract.products.visual_prompts import VisualPrompts
 
 
 class FrozenModels:
-    """Image encoder and pose estimator of one configuration."""
+    """Image encoder, pose network and person detector of one configuration."""
 
     def __init__(self, config: ExtractConfig, device: str) -> None:
         self._config, self._device_name = config, device
@@ -46,22 +45,31 @@ class FrozenModels:
         return "device" in vars(self) and self.device.type == "cpu"
 
     @cached_property
-    def visual_prompts(self) -> VisualPrompts:
+    def visual_prompts(self) -> "VisualPrompts":
         """The image encoder with its batch."""
         from extract.image_encoder import ImageEncoder
+        from extract.products.visual_prompts import VisualPrompts
 
         encoder = ImageEncoder.load(self._config.image_encoder, self.device)
         return VisualPrompts(encoder, self._config.instants.rows_per_clip)
 
     @cached_property
-    def pose(self) -> "PoseEstimator":
-        """HRNet."""
+    def joints(self) -> "Joints":
+        """HRNet with its batch, and the detector that finds people for it."""
         from extract.pose.estimator import PoseEstimator
+        from extract.products.joints import Joints
 
-        # A batch holds one clip: a larger one would be padding. F is part of the fingerprint, so the size is constant;
-        # where clips differ in length, only the configured size is.
-        batch_size = min(self._config.pose.batch_size, self._config.instants.rows_per_clip or sys.maxsize)
-        return PoseEstimator.load(replace(self._config.pose, batch_size=batch_size), self.device)
+        estimator = PoseEstimator.load(self._config.pose, self.device)
+        return Joints(estimator, self._config.instants.rows_per_clip, self.detector)
+
+    @cached_property
+    def detector(self) -> "Detector | None":
+        """The person detector; None where boxes come from elsewhere."""
+        if self._config.pose.boxes != "detector":
+            return None
+        from extract.pose.detector import Detector
+
+        return Detector.load(self._config.pose, self.device)
 
     def load(self, streams: frozenset[str]) -> None:
         """Loads what these streams need now, to fail now if it fails.
@@ -76,7 +84,7 @@ class FrozenModels:
             if "visual_prompts" in streams:
                 _ = self.visual_prompts
             if "joints" in streams:
-                _ = self.pose
+                _ = self.joints
         except (RuntimeError, VideoError) as error:
             from extract.batch_size import is_out_of_memory
 

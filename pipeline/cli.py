@@ -16,6 +16,7 @@ from pipeline.commands.caches import drop, status, verify
 from pipeline.commands.datasets import prepare
 from pipeline.commands.evaluation import evaluate
 from pipeline.commands.extraction import extract, plan
+from pipeline.commands.joints import joints
 from pipeline.commands.options import EXIT_INTERRUPT, EXIT_USAGE, PATH, json_option
 from pipeline.commands.own_data import OWN_DATA
 from pipeline.commands.training import ablate, cost, predict, recognise, train
@@ -102,7 +103,7 @@ def doctor(as_json: bool) -> None:
 for command in OWN_DATA:
     prepare.add_command(command)
 for command in (
-    *(prepare, validate, plan, extract, status, verify, drop),
+    *(prepare, validate, plan, extract, joints, status, verify, drop),
     *(train, predict, recognise, ablate, cost, evaluate, bench),
 ):
     cli.add_command(command)

@@ -92,6 +92,7 @@ def _examine_decoders(findings: Findings) -> None:
 def _examine_weights(findings: Findings) -> None:
     from extract.config import ImageEncoderConfig, PoseConfig
     from extract.image_encoder import image_encoder_spec
+    from extract.pose.detector import detector_weights
     from extract.pose.estimator import pose_weights
     from train.weights import TIMESFORMER_SOURCES
 
@@ -104,6 +105,10 @@ def _examine_weights(findings: Findings) -> None:
     searches: dict[str, tuple[str, Callable[[], WeightsFile]]] = {
         f"{image.model} {image.pretrained}": ("extract", lambda: image_encoder_spec(image, offline=True)[1]),
         pose.weights: ("extract --streams joints", lambda: pose_weights(pose, offline=True)),
+        pose.detector: (
+            f"extract --streams joints --detector {pose.detector}",
+            lambda: detector_weights(pose, offline=True),
+        ),
         _VIDEO_TAG: ("train", video_encoder),
     }
     for name, (command, search) in searches.items():

@@ -76,7 +76,7 @@ def recognise(
 
     Raises:
         FingerprintMismatch: these settings do not give the features that the run was trained on.
-        ConfigError: the run remembers no settings, or a file is not there.
+        ConfigError: the run remembers no settings, or was trained on imported joints, or a file is not there.
     """
     absent = [str(video) for video in videos if not video.is_file()]
     if absent:
@@ -121,6 +121,7 @@ def recognitions_to_text(recognitions: Sequence[Recognition]) -> str:
 
 def _extract_config(run: Run, position: Position, recipe: str | None, overrides: Sequence[str]) -> ExtractConfig:
     """The settings of the streams that the run was trained on, and of the texts."""
+    _refuse_imported(run, position)
     asked = {"frames" if stream in TOKEN_STREAMS else stream for stream in position.fingerprints}
     streams = [stream for stream in ("frames", "visual_prompts", "joints", "text") if stream in asked]
     if recipe is not None:
@@ -130,6 +131,16 @@ def _extract_config(run: Run, position: Position, recipe: str | None, overrides:
     settings: dict[str, Any] = {"extract": values | {"streams": streams}}
     apply_overrides(settings, overrides)
     return Recipe("recognise", settings).extract
+
+
+def _refuse_imported(run: Run, position: Position) -> None:
+    model = position.fingerprints.get("joints", {}).get("model", {})
+    if model.get("name") == "imported":
+        raise ConfigError(
+            f"{run.path} was trained on joints imported from files of {model.get('format')}: new videos need joints of "
+            "the same tool, and recognise cannot make them. Import the tool's joints of these videos into a cache of "
+            "their own with `deconfound joints import` and use `deconfound predict`"
+        )
 
 
 def _remembered(settings: Mapping[str, Any], streams: Sequence[str], run: Path) -> dict[str, Any]:

@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
-
 from cache.errors import VideoError
 from cache.manifest import Clip, Dataset
 from extract.config import ExtractConfig
@@ -27,9 +25,10 @@ if TYPE_CHECKING:
     import torch
 
 DECODING, RESIZING, JPEG = "decoding", "resizing", "JPEG encoding"
-IMAGE_ENCODER, CROPPING, POSE_NETWORK, JOINTS = "image encoder", "cropping", "pose network", "joints from heatmaps"
-MODELS = (IMAGE_ENCODER, POSE_NETWORK)
-ON_DEVICE = (IMAGE_ENCODER, CROPPING, POSE_NETWORK)
+IMAGE_ENCODER, DETECTOR = "image encoder", "person detector"
+CROPPING, POSE_NETWORK, JOINTS = "cropping", "pose network", "joints from heatmaps"
+MODELS = (IMAGE_ENCODER, DETECTOR, POSE_NETWORK)
+ON_DEVICE = (*MODELS, CROPPING)
 
 Result = TypeVar("Result")
 
@@ -137,14 +136,16 @@ class Parts:
         measured.costs[IMAGE_ENCODER] *= passes_per_clip(len(inputs), size, shared=prompts.shares_batches)
 
     def _measure_pose(self, prepared: Prepared, clip: Clip, measured: MeasuredClip) -> None:
-        from extract.pose.boxes import boxes_for
-
-        images, pose = prepared.pixels["images"], self.models.pose
-        height, width = images.shape[1:3]
-        index = prepared.frame_index[np.unique(prepared.image_of_instant, return_index=True)[1]]
-        boxes = boxes_for(self._config.pose, clip, len(images), height, width, index).xyxy
+        joints, images = self.models.joints, prepared.pixels["images"]
+        pose = joints.estimator
+        if joints.detector is None:
+            boxes = joints.boxes(prepared, clip).xyxy
+        else:
+            boxes = measured.run(DETECTOR, lambda: joints.boxes(prepared, clip)).xyxy
         crops = measured.run(CROPPING, lambda: pose.crops(images, boxes))
-        heatmaps = measured.run(POSE_NETWORK, lambda: pose.heatmaps(crops))
+        inputs = whole_passes(crops, joints.batch.current) if joints.shares_batches else crops
+        heatmaps = measured.run(POSE_NETWORK, lambda: pose.heatmaps(inputs))[: len(crops)]
+        measured.costs[POSE_NETWORK] *= len(crops) / max(1, len(inputs))
         measured.run(JOINTS, lambda: pose.decode(heatmaps, boxes))
 
 
@@ -169,6 +170,12 @@ def job_of(dataset: Dataset, clip: Clip, streams: frozenset[str]) -> VideoJob:
 def passes_per_clip(num_images: int, batch_size: int, *, shared: bool) -> float:
     """Forward passes that a clip's images cost: a share of one where clips share batches, else whole ones, padded."""
     return num_images / batch_size if shared else math.ceil(num_images / batch_size)
+
+
+def whole_passes(inputs: "torch.Tensor", size: int) -> "torch.Tensor":
+    """A clip's (n, ...) inputs, again and again up to a multiple of `size`: as many as fill the passes they are in."""
+    count = math.ceil(len(inputs) / size) * size
+    return inputs.repeat(math.ceil(count / max(1, len(inputs))), *[1] * (inputs.ndim - 1))[:count]
 
 
 def mean(costs: Sequence[Mapping[str, Cost]]) -> dict[str, Cost]:

@@ -229,7 +229,8 @@ class _Bench:
             batch = {"batch_size": models.visual_prompts.batch.current, "shared": models.visual_prompts.shares_batches}
             facts["image_encoder"] = {"model": config.image_encoder.model, **batch}
         if "joints" in config.streams:
-            facts["pose_network"] = {"model": config.pose.model, "batch_size": models.pose.batch.current}
+            batch = {"batch_size": models.joints.batch.current, "shared": models.joints.shares_batches}
+            facts["pose_network"] = {"model": config.pose.model, **batch}
         return facts
 
     def _steady(self, run: Callable[[Sequence[Clip]], Cost]) -> Steady:

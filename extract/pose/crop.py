@@ -2,6 +2,8 @@
 
 Why not a plain resize of the box: the official code pads the box to the network's aspect, enlarges it by a quarter, and
 samples without a half-pixel term. Weights learned that exact grid; a crop that looks right moves every joint.
+Weights trained for UDP learned another one: there the region spans the centres of the first and the last pixel, W - 1
+steps and not W (Huang et al., CVPR 2020), so that a mirror image lies exactly on the image.
 """
 
 import numpy as np
@@ -43,7 +45,12 @@ def crop_regions(boxes: npt.ArrayLike, height: int, width: int) -> tuple[Floats,
     return (corners[:, :2] + corners[:, 2:]) / 2, PADDING * np.stack([tall * aspect, tall], axis=1)
 
 
-def crop_people(frames: Tensor, boxes: npt.ArrayLike, *, height: int, width: int) -> Tensor:
+def num_steps(length: int, codec: str) -> int:
+    """Pixels from one edge of a crop or heatmap to the other, as the codec counts: W, or W - 1 for `udp`."""
+    return length - 1 if codec == "udp" else length
+
+
+def crop_people(frames: Tensor, boxes: npt.ArrayLike, *, height: int, width: int, codec: str = "msra") -> Tensor:
     """Crops one box out of each frame and normalises it.
 
     Bilinear without antialiasing; black outside of the frame, before normalisation, as in the official code.
@@ -53,12 +60,16 @@ def crop_people(frames: Tensor, boxes: npt.ArrayLike, *, height: int, width: int
         boxes: (m, 4) x1 y1 x2 y2 in pixels.
         height: H of the network's input.
         width: W of the network's input.
+        codec: `msra`, `dark` or `udp`; the first two crop alike.
 
     Returns:
         (m, 3, H, W) float32 on the device of `frames`.
     """
     centre, size = crop_regions(boxes, height, width)
-    grid = _sampling_grid(centre, size, height, width, frames.shape[1:3]).to(frames.device)
+    columns, rows = (
+        _sampled_pixels(centre[:, axis], size[:, axis], length, codec) for axis, length in enumerate((width, height))
+    )
+    grid = _sampling_grid(columns, rows, frames.shape[1:3]).to(frames.device)
     step = max(1, _MAX_FLOATS // max(1, frames[:1].numel()))
     chunks = [
         F.grid_sample(
@@ -77,13 +88,18 @@ def crop_people(frames: Tensor, boxes: npt.ArrayLike, *, height: int, width: int
     return (crops - mean) / std
 
 
-def _sampling_grid(centre: Floats, size: Floats, height: int, width: int, source: torch.Size) -> Tensor:
+def _sampled_pixels(centre: Floats, size: Floats, length: int, codec: str) -> Floats:
+    """Pixels of the source under the crop's pixels along one axis: centre and size (m,) -> (m, length)."""
+    steps = num_steps(length, codec)
+    return centre[:, None] + (np.arange(length) - steps / 2) / steps * size[:, None]
+
+
+def _sampling_grid(columns: Floats, rows: Floats, source: torch.Size) -> Tensor:
     """(m, H, W, 2) in grid_sample's units: -1 is the centre of the first source pixel, 1 that of the last."""
-    axes = []
-    for axis, (length, source_length) in enumerate(((width, source[1]), (height, source[0]))):
-        steps = (np.arange(length) - length / 2) / length
-        pixels = centre[:, axis, None] + steps[None, :] * size[:, axis, None]  # (m, length), pixels of the source
-        axes.append(torch.from_numpy(2 * pixels / max(source_length - 1, 1) - 1).float())
-    columns, rows = axes
-    shape = (len(centre), height, width)
-    return torch.stack([columns[:, None, :].expand(shape), rows[:, :, None].expand(shape)], dim=-1)
+    shape = (len(columns), rows.shape[1], columns.shape[1])
+    height, width = source
+    x, y = (
+        torch.from_numpy(2 * pixels / max(length - 1, 1) - 1).float()
+        for pixels, length in ((columns, width), (rows, height))
+    )
+    return torch.stack([x[:, None, :].expand(shape), y[:, :, None].expand(shape)], dim=-1)

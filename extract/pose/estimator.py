@@ -8,7 +8,6 @@ People are cropped batch by batch, so that a long clip needs no more memory on t
 import logging
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -16,22 +15,22 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cache import atomic
-from cache.errors import ConfigError, FailureCode, VideoError, WeightsError
+from cache.errors import FailureCode, VideoError, WeightsError
 from cache.skeletons import COCO_17
 from cache.weights_file import WeightsFile, WeightsSource, find_weights
 from extract.batch_size import BatchSize
 from extract.config import PoseConfig
-from extract.pose.boxes import MAX_GAP_FRAMES
 from extract.pose.crop import MEAN, PADDING, STD, crop_people
-from extract.pose.heatmaps import REFINEMENTS, decode_joints, merge_mirrored
+from extract.pose.heatmaps import decode_joints, merge_mirrored
 from extract.pose.hrnet import HEATMAP_STRIDE, HRNetPose, load_checkpoint
+from extract.pose.people import box_settings
 
 logger = logging.getLogger(__name__)
 
 Floats = npt.NDArray[np.float32]
 
 _KEY = "extract.pose.weights"
+_MAX_BYTES = 2**24  # of frames on the device at a time; as float32 they take four times as much
 _SIZE = re.compile(r"(256)x(192)|(384)x(288)")
 
 
@@ -55,7 +54,12 @@ HRNET_SOURCES: Mapping[str, WeightsSource] = {
         _released("hrnet_w48_coco_384x288", "314c8528", "COCO val AP 76.7"),
     )
 }
-"""Plain HRNets of mmpose; the official release (github.com/leoxiaobin/deep-high-resolution-net.pytorch) loads too."""
+"""Plain HRNets of mmpose, trained without UDP.
+
+The official release (github.com/leoxiaobin/deep-high-resolution-net.pytorch) loads too.
+"""
+
+_TRAINED_WITHOUT_UDP = {*HRNET_SOURCES, *(source.filename for source in HRNET_SOURCES.values())}
 
 
 class PoseEstimator:
@@ -72,10 +76,8 @@ class PoseEstimator:
         """Builds the network and loads its weights.
 
         Raises:
-            ConfigError: the codec is not available.
             WeightsError: the weights are absent or of another network.
         """
-        _check_codec(config)
         weights = pose_weights(config)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
@@ -99,21 +101,32 @@ class PoseEstimator:
         """
         present = np.flatnonzero(_present(boxes))
 
-        def forward(size: int) -> Floats:
+        def heatmaps(size: int) -> Floats:
             pieces = (present[start : start + size] for start in range(0, len(present), size))
-            return self._heatmaps((self.crops(frames[piece], boxes[piece]) for piece in pieces), size)
+            return self._heatmaps((self.crops(frames[piece], boxes[piece]) for piece in pieces), size).numpy()
 
-        return self.decode(self.batch.run(forward), boxes)
+        return self.decode(self.batch.run(heatmaps), boxes)
 
-    def crops(self, frames: npt.NDArray[np.uint8], boxes: Floats) -> Tensor:
-        """Network inputs (m, 3, H, W) on the device, for the m frames of a clip in which somebody is."""
-        present = _present(boxes)
-        pictures = torch.from_numpy(np.ascontiguousarray(frames[present])).to(self.device)
-        return crop_people(pictures, boxes[present], height=self.config.input_height, width=self.config.input_width)
+    def crops(self, frames: npt.NDArray[np.uint8], boxes: Floats, *, at_once: int | None = None) -> Tensor:
+        """Network inputs (m, 3, H, W) on the device, for the m frames of a clip in which somebody is.
+
+        Args:
+            frames: (F, H, W, 3) uint8 RGB; only a few at a time go to the device.
+            boxes: (F, 4), NaN where nobody is.
+            at_once: most of them at a time; None: as many as _MAX_BYTES hold.
+        """
+        step = max(1, min(at_once or len(frames), _MAX_BYTES // max(1, frames[:1].nbytes)))
+        starts = range(0, max(1, len(frames)), step)
+        crops = [self._crop(frames[start : start + step], boxes[start : start + step]) for start in starts]
+        return torch.cat(crops) if len(crops) != 1 else crops[0]
 
     def heatmaps(self, crops: Tensor) -> Floats:
         """Heatmaps (m, J, H/4, W/4) of any number of crops, of one clip or of many."""
-        return self.batch.run(lambda size: self._heatmaps(crops.split(size), size))
+        return self.batch.run(lambda size: self.forward(crops, size)).numpy()
+
+    def forward(self, crops: Tensor, size: int) -> Tensor:
+        """Heatmaps (m, J, H/4, W/4) on the CPU, in passes of one constant size; the last one is padded."""
+        return self._heatmaps(crops.split(size), size)
 
     def decode(self, heatmaps: Floats, boxes: Floats) -> tuple[Floats, Floats]:
         """Joints of one clip from the heatmaps of the frames in which somebody is; shapes as in `estimate`."""
@@ -127,23 +140,34 @@ class PoseEstimator:
         )
         return xy, score
 
+    def _crop(self, frames: npt.NDArray[np.uint8], boxes: Floats) -> Tensor:
+        present = _present(boxes)
+        if not present.all():
+            frames, boxes = frames[present], boxes[present]
+        pictures = torch.from_numpy(np.ascontiguousarray(frames)).to(self.device)
+        height, width = self.config.input_height, self.config.input_width
+        return crop_people(pictures, boxes, height=height, width=width, codec=self.config.codec)
+
     @torch.inference_mode()
-    def _heatmaps(self, batches: Iterable[Tensor], size: int) -> Floats:
-        stacks = [self._forward(batch, size).cpu().numpy() for batch in batches if len(batch)]
-        return np.concatenate(stacks) if stacks else self._empty()
+    def _heatmaps(self, batches: Iterable[Tensor], size: int) -> Tensor:
+        stacks = [self._forward(batch, size).cpu() for batch in batches if len(batch)]
+        return (torch.cat(stacks) if len(stacks) > 1 else stacks[0]) if stacks else self._empty()
 
     def _forward(self, crops: Tensor, size: int) -> Tensor:
         count = len(crops)
-        batch = crops.new_zeros(size, *crops.shape[1:])
-        batch[:count] = crops
+        batch = crops
+        if count < size:
+            batch = crops.new_zeros(size, *crops.shape[1:])
+            batch[:count] = crops
         heatmaps = self._model(batch)
         if self.config.flip_test:
-            heatmaps = merge_mirrored(heatmaps, self._model(batch.flip(-1)), COCO_17.flip_order)
+            mirrored = self._model(batch.flip(-1))
+            heatmaps = merge_mirrored(heatmaps, mirrored, COCO_17.flip_order, codec=self.config.codec)
         return heatmaps[:count].float()
 
-    def _empty(self) -> Floats:
+    def _empty(self) -> Tensor:
         sides = (self.config.input_height // HEATMAP_STRIDE, self.config.input_width // HEATMAP_STRIDE)
-        return np.zeros((0, COCO_17.num_joints, *sides), np.float32)
+        return torch.zeros(0, COCO_17.num_joints, *sides)
 
 
 def pose_weights(config: PoseConfig, *, offline: bool = False) -> WeightsFile:
@@ -163,15 +187,13 @@ def pose_weights(config: PoseConfig, *, offline: bool = False) -> WeightsFile:
 def pose_fingerprint_model(config: PoseConfig) -> tuple[dict[str, Any], dict[str, Any], WeightsFile]:
     """The `model` and `preprocessing` sections of the fingerprint of joints, without loading the network.
 
-    A file of boxes is part of it by its sha256: other boxes are other joints. The third part is the weights.
+    Where the boxes come from is part of it: other boxes are other joints. The third part is the network's weights.
     """
-    _check_codec(config)
     weights = pose_weights(config)
     model: dict[str, Any] = {"name": config.model, "skeleton": COCO_17.name}
     model |= {"weights": weights.sha256, "weights_name": weights.name}
     model |= {"seed": config.seed} if weights.random else {}
     preprocessing: dict[str, Any] = {
-        "boxes": config.boxes,
         "input_height": config.input_height,
         "input_width": config.input_width,
         "padding": PADDING,
@@ -180,28 +202,20 @@ def pose_fingerprint_model(config: PoseConfig) -> tuple[dict[str, Any], dict[str
         "codec": config.codec,
         "flip_test": config.flip_test,
     }
-    if config.boxes == "file":
-        path = Path(config.boxes_file).expanduser()
-        if not path.is_file():
-            raise ConfigError(f"extract.pose.boxes_file = {config.boxes_file!r} is not a file")
-        preprocessing |= {"boxes_sha256": atomic.sha256_file(path), "max_gap_frames": MAX_GAP_FRAMES}
-    return model, preprocessing, weights
+    return model, preprocessing | box_settings(config), weights
 
 
 def _present(boxes: Floats) -> npt.NDArray[np.bool_]:
     return np.asarray(np.isfinite(boxes).all(axis=1))
 
 
-def _check_codec(config: PoseConfig) -> None:
-    if config.codec not in REFINEMENTS:
-        raise ConfigError(
-            f"extract.pose.codec = {config.codec!r} is not available: weights trained for UDP need another crop. "
-            f"Use plain or DARK weights with codec {' or '.join(repr(codec) for codec in REFINEMENTS)}"
-        )
-
-
 def _check_name(config: PoseConfig, name: str) -> None:
     """Weights don't know their input size or codec; their usual names do, so a contradiction is refused."""
+    if config.codec == "udp" and name in _TRAINED_WITHOUT_UDP:
+        raise WeightsError(
+            f"{name} was trained without UDP, whose joints lie elsewhere in a heatmap, but extract.pose.codec = 'udp'. "
+            "Set the codec to 'msra' or 'dark', or give a path to weights that were trained for UDP"
+        )
     lowered = name.lower()
     codec = next((codec for codec in ("udp", "dark") if re.search(rf"[_-]{codec}(?![a-z])", lowered)), None)
     if codec is not None and codec != config.codec:

@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from extract.pose.crop import crop_regions
+from extract.pose.crop import crop_regions, num_steps
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 Points = npt.NDArray[np.float64]
 
 _MIN_LOG = 1e-10
+_UDP_RANGE = (1e-3, 50.0)
 
 
 def decode_joints(heatmaps: Floats, boxes: npt.ArrayLike, *, codec: str, stride: int = 4) -> tuple[Floats, Floats]:
@@ -27,7 +28,7 @@ def decode_joints(heatmaps: Floats, boxes: npt.ArrayLike, *, codec: str, stride:
     Args:
         heatmaps: (m, J, h, w), finite.
         boxes: (m, 4) the boxes that were cropped, x1 y1 x2 y2 in source pixels.
-        codec: `msra` or `dark`.
+        codec: `msra`, `dark` or `udp`; the one of the crop and of the weights.
         stride: input pixels per heatmap pixel.
 
     Returns:
@@ -43,8 +44,8 @@ def decode_joints(heatmaps: Floats, boxes: npt.ArrayLike, *, codec: str, stride:
     peaks, score = find_peaks(heatmaps)
     points = REFINEMENTS[codec](heatmaps, peaks)
     centre, size = crop_regions(boxes, height * stride, width * stride)
-    scale = size / np.array([width, height])
-    xy = centre[:, None] + (points - np.array([width, height]) / 2) * scale[:, None]  # (m, J, 2)
+    steps = np.array([num_steps(width, codec), num_steps(height, codec)])
+    xy = centre[:, None] + (points - steps / 2) * (size / steps)[:, None]  # (m, J, 2)
     missing = score <= 0
     xy[missing] = np.nan
     return xy.astype(np.float32), np.where(missing, np.float32(0), score)
@@ -78,6 +79,30 @@ def refine_dark(heatmaps: Floats, peaks: npt.NDArray[np.int64]) -> Points:
     dx, dy = (at(1, 0) - at(-1, 0)) / 2, (at(0, 1) - at(0, -1)) / 2
     dxx, dyy = ((at(2 * i, 2 * j) - 2 * at(0, 0) + at(-2 * i, -2 * j)) / 4 for i, j in ((1, 0), (0, 1)))
     dxy = (at(1, 1) - at(1, -1) - at(-1, 1) + at(-1, -1)) / 4
+    return _newton(peaks, (dx, dy), (dxx, dxy, dyy), inner)
+
+
+def refine_udp(heatmaps: Floats, peaks: npt.NDArray[np.int64]) -> Points:
+    """As `refine_dark` with next neighbours, up to the border, where edge values repeat (mmpose's UDPHeatmap)."""
+    logarithms = np.log(np.clip(_blur(heatmaps), *_UDP_RANGE))
+    padded = np.pad(logarithms, ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
+    at = _neighbours(padded, peaks[..., 0] + 1, peaks[..., 1] + 1)
+    dx, dy = (at(1, 0) - at(-1, 0)) / 2, (at(0, 1) - at(0, -1)) / 2
+    dxx, dyy = (at(i, j) - 2 * at(0, 0) + at(-i, -j) for i, j in ((1, 0), (0, 1)))
+    around = at(1, 0) + at(0, 1) + at(-1, 0) + at(0, -1)
+    dxy = (at(1, 1) + at(-1, -1) + 2 * at(0, 0) - around) / 2
+    return _newton(peaks, (dx, dy), (dxx, dxy, dyy), np.ones(peaks.shape[:2], dtype=np.bool_))
+
+
+def _newton(
+    peaks: npt.NDArray[np.int64],
+    gradient: tuple[Points, Points],
+    hessian: tuple[Points, Points, Points],
+    inner: npt.NDArray[np.bool_],
+) -> Points:
+    """One step from each peak to where the gradient vanishes; where `inner` (m, J) is False the peak stays."""
+    dx, dy = gradient
+    dxx, dxy, dyy = hessian
     determinant = dxx * dyy - dxy**2
     solvable = inner & (determinant != 0)
     safe = np.where(solvable, determinant, 1)
@@ -88,22 +113,29 @@ def refine_dark(heatmaps: Floats, peaks: npt.NDArray[np.int64]) -> Points:
 REFINEMENTS: Mapping[str, Callable[[Floats, npt.NDArray[np.int64]], Points]] = {
     "msra": refine_msra,
     "dark": refine_dark,
+    "udp": refine_udp,
 }
-"""Codecs that plain HRNet crops serve. UDP is absent: it needs another crop as well."""
+"""How each codec gets from the highest pixel to the point between pixels."""
 
 
-def merge_mirrored(heatmaps: Tensor, mirrored: Tensor, flip_order: npt.NDArray[np.int64]) -> Tensor:
+def merge_mirrored(
+    heatmaps: Tensor, mirrored: Tensor, flip_order: npt.NDArray[np.int64], *, codec: str = "msra"
+) -> Tensor:
     """Mean of the heatmaps of an image and of its mirror image.
 
     The mirrored maps are turned back, left and right joints change places, and the maps move one pixel to the right:
-    with stride 4 they lie 0.75 pixels to the left, and 0.25 to the right after that (official SHIFT_HEATMAP).
+    with stride 4 they lie 0.75 pixels to the left, and 0.25 to the right after that (official SHIFT_HEATMAP). With
+    the codec `udp` they lie in place and do not move.
 
     Args:
         heatmaps: (b, J, h, w) of the images.
         mirrored: (b, J, h, w) of `images.flip(-1)`.
         flip_order: (J,) joint order of a mirror image.
+        codec: of the weights.
     """
     turned = mirrored.flip(-1)[:, flip_order.tolist()]
+    if codec == "udp":
+        return (heatmaps + turned) / 2
     shifted = turned.clone()
     shifted[..., 1:] = turned[..., :-1]
     return (heatmaps + shifted) / 2

@@ -97,16 +97,23 @@ def load_checkpoint(model: HRNetPose, path: Path) -> None:
     logger.debug("loaded %s from %s", model.variant, path)
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path, *, what: str = "HRNet") -> dict[str, Tensor]:
     """Tensors of a checkpoint file by their names in the file, without running any code that it may hold.
 
     Known layouts: .safetensors; official release (bare); official training checkpoint (`best_state_dict`); mmpose 0.x
-    and 1.x (`state_dict` and `meta`).
+    and 1.x (`state_dict` and `meta`); training checkpoint of torchvision's detectors (`model`).
+
+    Args:
+        path: the file.
+        what: whose weights they are, in words, for messages.
+
+    Raises:
+        WeightsError: the file is absent, unsafe, damaged or holds no tensors.
     """
     if not path.is_file():
-        raise WeightsError(f"HRNet weights {path} do not exist or are not a file")
+        raise WeightsError(f"{what} weights {path} do not exist or are not a file")
     content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
-    for key in ("best_state_dict", "state_dict"):
+    for key in ("best_state_dict", "state_dict", "model"):
         if isinstance(content.get(key), Mapping):
             content = content[key]
             break

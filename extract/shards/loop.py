@@ -20,7 +20,7 @@ from extract.decoding.decode_process import Prepared, PrepareSettings, VideoJob
 from extract.decoding.workers import DecodePool, Delivery
 from extract.frozen_models import FrozenModels
 from extract.launch.failure_policy import Watch, check_root
-from extract.products import failed_rows, frame_rows, joint_rows
+from extract.products.rows import failed_rows, frame_rows
 from extract.shards.collector import Collector
 from extract.shards.work import ShardTask, video_jobs
 
@@ -88,11 +88,11 @@ class _Loop:
     def __init__(
         self, settings: WorkSettings, marks: Mapping[str, Fingerprint], models: FrozenModels, watch: Watch
     ) -> None:
-        self._settings, self._config = settings, settings.config
+        self._settings = settings
         self._models, self._watch = models, watch
         self._clips = {clip.id: clip for clip in settings.dataset.clips}
         self._collector = Collector(settings.cache, marks)
-        self._has_waiting_images = False
+        self._batching: set[str] = set()
         self.preparing = PrepareSettings(
             sampling=settings.config.instants,
             decoding=settings.config.decoding,
@@ -118,17 +118,26 @@ class _Loop:
         self._watch.done(prepared.clip_id)
 
     def finish(self) -> None:
-        """Runs the last, partly filled batch."""
-        if self._has_waiting_images:
-            for row in self._models.visual_prompts.flush():
-                self._keep("visual_prompts", row)
+        """Runs the last, partly filled batches."""
+        for stream, row in self._flushed():
+            self._keep(stream, row)
 
     def keep_ready(self) -> None:
-        """Commits the clips that are ready, before the loop ends for another reason."""
-        if self._has_waiting_images:
-            for row in self._models.visual_prompts.flush():
-                self._collector.add("visual_prompts", row)
+        """Commits the clips that are ready, before the loop ends for another reason.
+
+        First those whose rows are whole: the last batches take a while, and who stops a run may not wait for them.
+        """
         self._collector.commit_ready()
+        for stream, row in self._flushed():
+            self._collector.add(stream, row)
+        self._collector.commit_ready()
+
+    def _flushed(self) -> Iterator[tuple[str, ClipRows]]:
+        """Clips that waited for a full batch, of the streams that have one; no model is loaded to find that out."""
+        for stream in sorted(self._batching):
+            model = self._models.joints if stream == "joints" else self._models.visual_prompts
+            for row in model.flush():
+                yield stream, row
 
     def _keep(self, stream: str, row: ClipRows) -> None:
         if row.failure is not None:
@@ -144,8 +153,10 @@ class _Loop:
         if "frames" in wanted:
             yield "frames", frame_rows(prepared)
         if "joints" in wanted:
-            yield "joints", joint_rows(prepared, clip, self._models.pose, self._config)
+            self._batching.add("joints")
+            for row in self._models.joints.add(prepared, clip):
+                yield "joints", row
         if "visual_prompts" in wanted:
-            self._has_waiting_images = True
+            self._batching.add("visual_prompts")
             for row in self._models.visual_prompts.add(prepared):
                 yield "visual_prompts", row

@@ -2,7 +2,9 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -22,6 +24,9 @@ from pipeline.printing import (
     summary_to_text,
 )
 
+if TYPE_CHECKING:
+    from extract.config import ExtractConfig
+
 
 @click.command()
 @extraction_options
@@ -32,6 +37,7 @@ def plan(
     cache: Path,
     recipe: str | None,
     streams: str | None,
+    people: Sequence[str],
     workers: int,
     shards: str | None,
     device: str,
@@ -43,7 +49,7 @@ def plan(
     """Say what `extract` would do: counts, missing files, disk and hours. Nothing is loaded or written."""
     from extract.estimate import plan as estimate
 
-    config = load_recipe(recipe, [*_streams_override(streams), *overrides]).extract
+    config = _config(recipe, streams, people, overrides)
     result = estimate(
         Dataset.read(dataset, videos=videos),
         cache,
@@ -72,6 +78,7 @@ def extract(
     cache: Path,
     recipe: str | None,
     streams: str | None,
+    people: Sequence[str],
     workers: int,
     shards: str | None,
     retry_failed: bool,
@@ -92,7 +99,7 @@ def extract(
     if fail_fast and max_failures is not None:
         raise ConfigError("--fail-fast is --max-failures 0: give one of them")
     limit = "0" if fail_fast else max_failures
-    config = load_recipe(recipe, [*_streams_override(streams), *overrides]).extract
+    config = _config(recipe, streams, people, overrides)
     data = Dataset.read(dataset, videos=videos)
     with ExtractionProgress() as progress:
         summary = run(
@@ -123,6 +130,19 @@ def _explained(shards: str | None) -> str | None:
     choice, because = inferred_choice()
     click.echo(f"--shards auto: {choice} (counted from 0), from {because}", err=True)
     return choice
+
+
+def _config(
+    recipe: str | None, streams: str | None, people: Sequence[str], overrides: Sequence[str]
+) -> "ExtractConfig":
+    """The recipe's [extract] with what the options change; `--set` has the last word."""
+    config = load_recipe(recipe, [*_streams_override(streams), *people, *overrides]).extract
+    if people and "joints" not in config.streams:
+        raise ConfigError(
+            "--whole-frame, --boxes, --detector, --codec and --flip-test are for the stream joints, which is not asked "
+            f"for: say --streams {','.join([*config.streams, 'joints'])}"
+        )
+    return config
 
 
 def _streams_override(streams: str | None) -> list[str]:

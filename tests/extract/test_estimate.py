@@ -5,16 +5,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
 from cache.manifest import Clip, Dataset
 from extract import estimate
-from extract.config import DecodingConfig, ExtractConfig, PoseConfig
+from extract.config import DecodingConfig, DetectorName, ExtractConfig, PoseConfig
 from extract.decoding.decode_process import Prepared, PrepareSettings, VideoJob
-from extract.estimate import plan, probe_video
+from extract.estimate import DETECTOR_SECONDS, HRNET_COSTS, plan, probe_video
 from extract.video.decode import instants_of_span
 from extract.video.probe import probe
 from tests.extract.videos import make_video
@@ -126,3 +127,34 @@ def test_videos_that_were_not_probed_are_like_those_that_were(tmp_path: Path, mo
     clips = [Clip(id=f"{number}", video=f"{number}.mp4") for number in range(3)]
     found = plan(dataset_of(tmp_path, *clips), tmp_path / "cache", config_of(sampling="fps", fps=5.0))
     assert found.gigabytes_left * 1e9 / JOINT_BYTES == pytest.approx(3 * 10)  # all as long as the first: two seconds
+
+
+def hours_of(folder: Path, **pose: Any) -> float:  # noqa: ANN401 (values of many fields)
+    """Of joints of one short clip, whose decoding takes no time beside them."""
+    if not (folder / "a.mp4").exists():
+        make_video(folder / "a.mp4", num_frames=30)
+    config = replace(config_of(num_frames=10), pose=PoseConfig(**{"boxes": "whole_frame", **pose}))
+    return plan(dataset_of(folder, Clip(id="a", video="a.mp4")), folder / "cache", config).hours
+
+
+def test_the_time_is_that_of_the_detector_and_of_the_network_that_were_chosen(tmp_path: Path) -> None:
+    plain = hours_of(tmp_path)
+    assert plain == pytest.approx(10 * 0.5 / 5 / 3600)
+    assert hours_of(tmp_path, flip_test=True) == pytest.approx(2 * plain)
+    assert hours_of(tmp_path, input_height=384, input_width=288) == pytest.approx(2.25 * plain)
+    assert hours_of(tmp_path, model="hrnet_w48") == pytest.approx(2.1 * plain)
+    found = [hours_of(tmp_path, boxes="detector", detect_every=every) - plain for every in (1, 5)]
+    assert found == pytest.approx([10 * 2.9 / 3600, 2 * 2.9 / 3600])
+    assert set(DETECTOR_SECONDS) == set(get_args(DetectorName))
+    assert set(HRNET_COSTS) == set(get_args(get_type_hints(PoseConfig)["model"]))
+
+
+def test_the_assumptions_name_the_detector_where_there_is_one(tmp_path: Path) -> None:
+    make_video(tmp_path / "a.mp4", num_frames=30)
+    dataset = dataset_of(tmp_path, Clip(id="a", video="a.mp4"))
+    detecting = replace(config_of(), pose=PoseConfig(boxes="detector", detect_every=3, flip_test=True))
+    said = "\n".join(plan(dataset, tmp_path / "cache", detecting).assumptions)
+    assert "fasterrcnn_resnet50_fpn takes 2.9 s" in said
+    assert "one of 3 kept frames" in said
+    assert "with the flip test takes 2 times" in said
+    assert "the detector" not in "\n".join(plan(dataset, tmp_path / "cache", config_of()).assumptions)

@@ -15,19 +15,20 @@ from cache.rows import ClipRows
 from cache.shard import read_shard, write_shard
 from cache.sidecar import read_sidecar
 from cache.store import FeatureStore
-from extract import open_clip_model, products
+from extract import open_clip_model
 from extract.batch_size import BatchSize, is_out_of_memory
-from extract.config import ExtractConfig
 from extract.extractor import extract
 from extract.image_encoder import ImageEncoder
 from extract.pose.estimator import PoseEstimator
-from extract.products import VisualPrompts, joint_rows
+from extract.products import shared_batches
+from extract.products.joints import Joints
+from extract.products.visual_prompts import VisualPrompts
 from extract.text_encoder import encode_texts
 from tests.cache.test_formats import FROZEN
 from tests.extract.kitchen import make_config
 from tests.extract.pose.test_estimator import TINY, boxes, random_frames
 from tests.extract.pose.test_hrnet import random_network
-from tests.extract.test_products import clip, drain
+from tests.extract.products.prepared_clips import clip, drain
 from tests.extract.videos import make_video
 from tests.toys import toy_fingerprint, visual_prompt_rows
 
@@ -73,7 +74,7 @@ def small_encoder(folder: Path, network: Small, *, batch_size: int = 8) -> Image
 
 def share(monkeypatch: pytest.MonkeyPatch, *, shared: bool) -> None:
     """On a CPU only clips of varying length may share batches; whether they do is measured."""
-    monkeypatch.setattr(products, "is_place_independent", lambda *_: shared)
+    monkeypatch.setattr(shared_batches, "is_place_independent", lambda *_: shared)
 
 
 CLIPS = {"a": [1, 2, 3], "b": list(range(20, 40)), "c": [5], "d": [6, 7, 8, 9, 10], "e": list(range(50, 61))}
@@ -179,8 +180,9 @@ def test_a_clip_whose_joints_do_not_fit_fails() -> None:
 
 
 def pose_rows(pose: PoseEstimator) -> ClipRows:
-    prepared = replace(clip("c", [1, 2, 3]), pixels={"images": random_frames(3)})
-    return joint_rows(prepared, Clip(id="c", video="c.mp4"), pose, ExtractConfig(pose=TINY))
+    prepared, joints = replace(clip("c", [1, 2, 3]), pixels={"images": random_frames(3)}), Joints(pose, 3)
+    (row,) = [*joints.add(prepared, Clip(id="c", video="c.mp4")), *joints.flush()]
+    return row
 
 
 def test_texts_run_in_smaller_batches_and_one_that_does_not_fit_is_the_callers_problem(

@@ -15,7 +15,7 @@ from cache.manifest import Clip, Dataset
 from cache.store import FeatureStore
 from extract.bench import parts as bench_parts
 from extract.bench import stage as bench
-from extract.bench.parts import Cost, MeasuredClip, Parts, mean, passes_per_clip
+from extract.bench.parts import Cost, MeasuredClip, Parts, mean, passes_per_clip, whole_passes
 from extract.bench.stage import BenchReport, Round, bench_extract, steady
 from extract.bench.videos import NUM_DISTINCT, VideoShape, frames_of, make_videos
 from extract.extractor import extract
@@ -105,6 +105,14 @@ def test_a_clip_pays_its_share_of_a_shared_batch_and_the_padding_of_its_own() ->
     assert passes_per_clip(17, 16, shared=False) == 2
 
 
+@pytest.mark.parametrize(("count", "size", "expected"), [(3, 8, 8), (8, 8, 8), (9, 4, 12), (1, 5, 5), (0, 4, 0)])
+def test_inputs_are_repeated_until_the_passes_they_are_in_are_full(count: int, size: int, expected: int) -> None:
+    inputs = torch.arange(count * 2.0).view(count, 2)
+    filled = whole_passes(inputs, size)
+    assert filled.shape == (expected, 2)
+    assert torch.equal(filled[:count], inputs)
+
+
 def test_a_part_is_what_both_clocks_gained_while_it_ran(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = cost(0.0, 0.0)
 
@@ -140,6 +148,37 @@ def test_the_parts_alone_give_what_the_stage_commits(tmp_path: Path, videos: lis
     assert isinstance(joints, tuple)
     np.testing.assert_array_equal(prompts.numpy().astype(np.float16), store.visual_prompts["a"])
     np.testing.assert_array_equal(joints[0], store.joints["a"].xy)
+
+
+def test_people_who_share_a_pass_pay_their_share_of_a_full_one(
+    tmp_path: Path, videos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = make_config(tmp_path, "joints")
+    pose = replace(config.pose, model="hrnet_w8_tiny", batch_size=8)
+    config = replace(config, pose=pose, sampling="fps", fps=10.0)
+    clip = Clip(id="a", video=videos[0].name)
+    dataset = Dataset(name="d", version="1", tasks=(), protocols={}, clips=(clip,), video_root=videos[0].parent)
+    extract(dataset, tmp_path / "cache", config)
+    clock = 0.0
+
+    def tick() -> Cost:
+        nonlocal clock
+        clock += 1
+        return cost(clock, clock)
+
+    parts = Parts(config, "cpu")
+    monkeypatch.setattr(bench_parts, "now", tick)
+    measured = parts.measure(dataset, clip)
+    assert parts.models.joints.shares_batches
+    assert {part: spent.seconds for part, spent in measured.costs.items()} == {
+        bench_parts.DECODING: 1,
+        bench_parts.CROPPING: 1,
+        bench_parts.POSE_NETWORK: 5 / 8,  # frames of half a second
+        bench_parts.JOINTS: 1,
+    }
+    joints = measured.results[bench_parts.JOINTS]
+    assert isinstance(joints, tuple)
+    np.testing.assert_array_equal(joints[0], FeatureStore.open(tmp_path / "cache").joints["a"].xy)
 
 
 def test_all_of_it_runs_on_real_videos_and_leaves_nothing_behind(

@@ -62,7 +62,7 @@ def test_lines_of_a_manifest_that_make_no_sense_are_refused() -> None:
 def test_every_code_of_a_video_has_an_input() -> None:
     """Except those that a video alone cannot cause, and one that no decoder gives now."""
     outcomes = {one.outcome for one in INPUTS} | {outcome for _, outcome in bad_inputs.STUCK.values()}
-    elsewhere = {FailureCode.NO_BOXES, FailureCode.NON_FINITE, FailureCode.FRAME_COUNT}
+    elsewhere = {FailureCode.NO_BOXES, FailureCode.NO_SKELETON, FailureCode.NON_FINITE, FailureCode.FRAME_COUNT}
     assert {code.value for code in FailureCode} - outcomes == {code.value for code in elsewhere}
 
 

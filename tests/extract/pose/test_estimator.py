@@ -1,13 +1,16 @@
+import itertools
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
 
-from cache.errors import ConfigError, FailureCode, VideoError, WeightsError
+from cache.errors import FailureCode, VideoError, WeightsError
 from extract.config import PoseConfig
 from extract.pose.estimator import HRNET_SOURCES, PoseEstimator, pose_fingerprint_model, pose_weights
+from extract.pose.heatmaps import REFINEMENTS
 from extract.pose.hrnet import HRNetPose
 from tests.extract.pose.test_hrnet import random_network
 
@@ -15,6 +18,7 @@ TINY = PoseConfig(
     model="hrnet_w8_tiny", weights="none", boxes="whole_frame", input_height=64, input_width=64, batch_size=4
 )
 CPU = torch.device("cpu")
+CODECS: tuple[str, ...] = get_args(get_type_hints(PoseConfig)["codec"])
 
 
 def random_frames(count: int) -> npt.NDArray[np.uint8]:
@@ -115,6 +119,7 @@ def test_the_fingerprint_follows_what_changes_joints(tmp_path: Path) -> None:
         {"seed": 1},
         {"flip_test": True},
         {"codec": "dark"},
+        {"codec": "udp"},
         {"input_width": 96},
         {"boxes": "file", "boxes_file": str(path)},
     ):
@@ -125,9 +130,18 @@ def test_the_fingerprint_follows_what_changes_joints(tmp_path: Path) -> None:
     assert pose_fingerprint_model(changed(TINY, boxes="file", boxes_file=str(path))) != listed
 
 
-def test_udp_is_refused_because_its_crop_is_another() -> None:
-    with pytest.raises(ConfigError, match="UDP"):
-        PoseEstimator.load(changed(TINY, codec="udp"), CPU)
+@pytest.mark.parametrize("flip_test", [False, True])
+def test_every_codec_crops_and_decodes_in_its_own_way(flip_test: bool) -> None:
+    frames = random_frames(3)
+    found = {codec: estimator(codec=codec, flip_test=flip_test).estimate(frames, boxes(3)) for codec in CODECS}
+    for first, second in itertools.combinations(found.values(), 2):
+        assert not np.array_equal(first[0], second[0])
+    np.testing.assert_array_equal(found["msra"][1], found["dark"][1])  # the same crop, the same maximum
+    assert not np.array_equal(found["msra"][1], found["udp"][1])
+
+
+def test_codecs_are_those_of_the_configuration() -> None:
+    assert set(CODECS) == set(REFINEMENTS)
 
 
 def test_names_that_contradict_the_configuration_are_refused(tmp_path: Path) -> None:
@@ -143,6 +157,21 @@ def test_names_that_contradict_the_configuration_are_refused(tmp_path: Path) -> 
             pose_weights(PoseConfig(weights=str(tmp_path / name)))
     with pytest.raises(WeightsError, match="input_height = 384"):
         pose_weights(PoseConfig(weights="hrnet_w32_coco_384x288"))
+
+
+def test_released_weights_are_refused_for_the_codec_that_none_was_trained_for(tmp_path: Path) -> None:
+    for source in HRNET_SOURCES.values():
+        model = source.name.partition("_coco")[0]
+        height, width = (int(side) for side in source.name.rpartition("_")[2].split("x"))
+        (tmp_path / source.filename).write_bytes(b"x")
+        for weights in (source.name, str(tmp_path / source.filename)):
+            config = PoseConfig(model=model, weights=weights, input_height=height, input_width=width, codec="udp")  # type: ignore[arg-type]
+            with pytest.raises(WeightsError, match="trained without UDP"):
+                pose_weights(config)
+        pose_weights(changed(config, codec="dark"))
+    mine = tmp_path / "mine.pth"
+    mine.write_bytes(b"x")
+    pose_weights(PoseConfig(weights=str(mine), codec="udp"))
 
 
 def test_every_released_weight_says_where_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torch.nn.functional as F  # noqa: N812
 from safetensors.torch import save_file
 from torch import Tensor
 
 from cache.errors import WeightsError
-from extract.pose.hrnet import VARIANTS, HRNetPose, load_checkpoint, load_state
+from extract.pose.hrnet import VARIANTS, HRNetPose, load_checkpoint, load_state, read_state
 
 State = dict[str, Tensor]
 
@@ -201,11 +202,49 @@ def test_known_confusions_are_named() -> None:
             load_state(model, state)
 
 
+def shapes_of(build: Callable[[], torch.nn.Module]) -> State:
+    """Names and shapes of a whole network, without its numbers."""
+    with torch.device("meta"):
+        return build().state_dict()
+
+
+def with_head(state: State, prefix: str, num_channels: int) -> State:
+    head = {"final_layer.weight": torch.empty(num_channels, 32, 1, 1), "final_layer.bias": torch.empty(num_channels)}
+    return {**state, **{prefix + key: value for key, value in head.items()}}
+
+
+def test_whole_networks_of_other_kinds_are_refused_by_name() -> None:
+    with torch.device("meta"):
+        model = HRNetPose("hrnet_w32")
+    trunk = {key: value for key, value in model.state_dict().items() if key.startswith("backbone.")}
+    deconvolution = {"keypoint_head.deconv_layers.0.weight": torch.empty(256, 256, 4, 4)}
+    cases: dict[str, State] = {
+        "an HRNet that classifies ImageNet": shapes_of(lambda: timm.create_model("hrnet_w32")),
+        "not an HRNet pose network": shapes_of(lambda: timm.create_model("resnet18")),
+        "deconvolution layers in its head": with_head({**trunk, **deconvolution}, "keypoint_head.", 17),
+        "133 joints is the whole-body format": with_head(trunk, "head.", 133),
+        "51 channels is a UDP head": with_head(trunk, "keypoint_head.", 51),
+        "16 joints is the MPII format": with_head(trunk, "", 16),
+        "holds hrnet_w48, but the model asked for is hrnet_w32": shapes_of(lambda: HRNetPose("hrnet_w48")),
+        "holds hrnet_w8_tiny": shapes_of(lambda: HRNetPose("hrnet_w8_tiny")),
+    }
+    for message, state in cases.items():
+        with pytest.raises(WeightsError, match=f"^wrong.pth .*{message}"):
+            load_state(model, state, source="wrong.pth")
+
+
 def test_a_file_that_could_run_code_is_not_opened(tmp_path: Path) -> None:
     path = tmp_path / "evil.pth"
     torch.save({"state_dict": {}, "hook": Reference}, path)
     with pytest.raises(WeightsError, match="could run code"):
         load_checkpoint(HRNetPose("hrnet_w8_tiny"), path)
+
+
+def test_a_file_that_cannot_be_found_says_whose_weights_it_was_to_hold(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"HRNet weights .* do not exist"):
+        read_state(tmp_path / "absent.pth")
+    with pytest.raises(WeightsError, match=r"person detector weights .* do not exist"):
+        read_state(tmp_path / "absent.pth", what="person detector")
 
 
 @pytest.mark.parametrize("name", ["empty.pth", "text.pth", "text.safetensors", "list.pth", "absent.pth"])

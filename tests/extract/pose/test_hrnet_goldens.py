@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from extract.pose.hrnet import HRNetPose
+from tests.extract.pose.test_hrnet import Reference, official_names
 
 
 def weights_from_name(name: str, shape: tuple[int, ...]) -> Tensor:
@@ -31,6 +32,20 @@ def weights_from_name(name: str, shape: tuple[int, ...]) -> Tensor:
     return torch.from_numpy(values.astype(np.float32))
 
 
+def named_network(variant: str) -> HRNetPose:
+    model = HRNetPose(variant, 17).eval()
+    state = model.state_dict()
+    model.load_state_dict(
+        {key: weights_from_name(key.removeprefix("backbone."), tuple(value.shape)) for key, value in state.items()}
+    )
+    return model
+
+
+def noise_images(count: int, height: int, width: int) -> Tensor:
+    generator = np.random.RandomState(0)
+    return torch.from_numpy(generator.standard_normal((count, 3, height, width)).astype(np.float32))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("variant", "height", "width", "mean", "corner"),
@@ -43,14 +58,18 @@ def weights_from_name(name: str, shape: tuple[int, ...]) -> Tensor:
 def test_heatmaps_equal_those_of_the_official_network(
     variant: str, height: int, width: int, mean: float, corner: tuple[float, float, float]
 ) -> None:
-    model = HRNetPose(variant, 17).eval()
-    state = model.state_dict()
-    model.load_state_dict(
-        {key: weights_from_name(key.removeprefix("backbone."), tuple(value.shape)) for key, value in state.items()}
-    )
-    generator = np.random.RandomState(0)
-    images = torch.from_numpy(generator.standard_normal((2, 3, height, width)).astype(np.float32))
+    images = noise_images(2, height, width)
     with torch.inference_mode():
-        heatmaps = model(images).numpy()
+        heatmaps = named_network(variant)(images).numpy()
     np.testing.assert_allclose(heatmaps[0, 0, 10, 10:13], corner, rtol=1e-4)
     assert heatmaps.mean() == pytest.approx(mean, rel=1e-4)
+
+
+@pytest.mark.slow
+def test_the_size_without_official_numbers_equals_the_second_implementation() -> None:
+    model = named_network("hrnet_w48")
+    images = noise_images(1, 384, 288)
+    with torch.inference_mode():
+        heatmaps, expected = model(images), Reference(official_names(model))(images)
+    assert heatmaps.shape == (1, 17, 96, 72)
+    torch.testing.assert_close(heatmaps, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))

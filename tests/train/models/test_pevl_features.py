@@ -283,7 +283,7 @@ def test_video_frames_see_each_other_only_where_asked(temporal: bool) -> None:
         ({"encoders": ("video", "pose"), "adapters": ()}, {"text_tower", "text", "text_projection"}),
         (VIDEO_ALONE | NO_UCMR, {"pose", "pose_projection", "refinement", "tau_r", "fusion", "classifier"}),
     ],
-    ids=str,
+    ids=["baseline", "concatenated", "no UCMR", "no text", "video alone"],
 )
 def test_there_are_parts_only_for_what_is_on(changes: dict[str, Any], absent: set[str]) -> None:
     model = build(**changes)

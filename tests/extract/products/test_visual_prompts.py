@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,13 +6,12 @@ import pytest
 import torch
 
 from cache.errors import FailureCode
-from cache.rows import ClipRows
-from extract import products
-from extract.decoding.decode_process import Prepared
 from extract.frozen_models import FrozenModels
 from extract.image_encoder import ImageEncoder
-from extract.products import VisualPrompts
+from extract.products import shared_batches
+from extract.products.visual_prompts import VisualPrompts
 from tests.extract.kitchen import make_config
+from tests.extract.products.prepared_clips import FLAT, clip, drain
 
 NUM_FRAMES = 20  # no multiple of the batch size, 8: batches may be shared
 
@@ -38,38 +36,16 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> ImageEncoder:
     return ImageEncoder.load(make_config(tmp_path_factory.mktemp("tiny")).image_encoder, torch.device("cpu"))
 
 
-def clip(name: str, values: list[int], instants: list[int] | None = None) -> Prepared:
-    shown = np.array(instants if instants is not None else range(len(values)))
-    inputs = np.zeros((len(values), 3, 32, 32), np.uint8)
-    inputs[:, 0, 0, 0] = values
-    return Prepared(
-        clip_id=name,
-        pts_seconds=shown.astype(float),
-        frame_index=shown,
-        image_of_instant=shown,
-        pixels={"inputs": inputs},
-    )
-
-
-def drain(prompts: VisualPrompts, clips: list[Prepared]) -> Iterator[ClipRows]:
-    for one in clips:
-        yield from prompts.add(one)
-    yield from prompts.flush()
-
-
-CLIPS = {"a": [1, 2, 3], "b": list(range(20, 40)), "c": [5], "d": [6, 7, 8, 9, 10]}
-
-
 @pytest.mark.parametrize("shared", [True, False])
 def test_every_image_finds_its_clip_whatever_shares_its_batch(
     encoder: ImageEncoder, monkeypatch: pytest.MonkeyPatch, shared: bool
 ) -> None:
-    monkeypatch.setattr(products, "is_place_independent", lambda *_: shared)
+    monkeypatch.setattr(shared_batches, "is_place_independent", lambda *_: shared)
     double = Doubling(encoder)
     prompts = VisualPrompts(double, num_frames=NUM_FRAMES)
-    rows = {row.clip_id: row for row in drain(prompts, [clip(name, values) for name, values in CLIPS.items()])}
-    assert list(rows) == list(CLIPS)
-    for name, values in CLIPS.items():
+    rows = {row.clip_id: row for row in drain(prompts, [clip(name, values) for name, values in FLAT.items()])}
+    assert list(rows) == list(FLAT)
+    for name, values in FLAT.items():
         expected = np.array([[value, 2 * value] for value in values], np.float16)
         np.testing.assert_array_equal(rows[name].fields["visual_prompts"], expected)
     assert double.num_calls == (4 if shared else 1 + 3 + 1 + 1)
@@ -104,12 +80,12 @@ def test_clips_of_any_length_keep_the_configured_batch_size_even_on_a_cpu(
     encoder: ImageEncoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for shared, calls in ((True, 4), (False, 1 + 3 + 1 + 1)):  # 29 images, 8 at once
-        monkeypatch.setattr(products, "is_place_independent", lambda *_, shared=shared: shared)
+        monkeypatch.setattr(shared_batches, "is_place_independent", lambda *_, shared=shared: shared)
         double = Doubling(encoder)
         double.device = torch.device("cpu")
-        clips = [clip(name, values) for name, values in CLIPS.items()]
+        clips = [clip(name, values) for name, values in FLAT.items()]
         rows = {row.clip_id: row for row in drain(VisualPrompts(double, num_frames=None), clips)}
-        assert {name: row.num_rows for name, row in rows.items()} == {name: len(v) for name, v in CLIPS.items()}
+        assert {name: row.num_rows for name, row in rows.items()} == {name: len(v) for name, v in FLAT.items()}
         assert double.num_calls == calls
 
 
@@ -118,4 +94,4 @@ def test_models_take_the_configured_batch_size_where_clips_differ_in_length(tmp_
     config = replace(config, pose=replace(config.pose, model="hrnet_w8_tiny"))
     for sampling, sizes in (({"num_frames": 3}, (3, 3)), ({"sampling": "fps", "fps": 2.0, "num_frames": 3}, (8, 4))):
         models = FrozenModels(replace(config, **sampling), "cpu")
-        assert (models.visual_prompts.batch.full, models.pose.batch.full) == sizes
+        assert (models.visual_prompts.batch.full, models.joints.batch.full) == sizes
