@@ -16,11 +16,11 @@ from train import run_directory
 from train.config import OptimizerConfig, TrainConfig
 from train.data import Batch
 from train.experiment import Experiment
-from train.loop import Trainer
 from train.losses import task_loss
 from train.methods.causal import CausalMethod
 from train.models.cmdcl import CMDCL
 from train.predict import logits_of
+from train.trainer import Trainer
 
 CPU = torch.device("cpu")
 NO_DROPOUT = replace(tiny_config().cmdcl, dropout=0.0)
@@ -56,7 +56,7 @@ def step_gradients(folder: Path, config: TrainConfig, shares: list[list[int]]) -
     trainer = trainer_of(folder, config)
     trainer.model.train()
     batches = trainer.source.batches([np.array(share) for share in shares], None)
-    trainer._step(batches, sum(map(len, shares)))
+    trainer._step(batches, np.concatenate([np.array(share) for share in shares]))
     return gradients(trainer.model)
 
 
@@ -94,7 +94,7 @@ def test_precision_is_that_of_training_alone_and_predictions_are_fp32(folder: Pa
     trainer.model.get_submodule("frame_features.projection").register_forward_hook(
         lambda *given: seen.append(given[2].dtype)
     )
-    trainer._step(trainer.source.batches([np.arange(3)], 0), 3)
+    trainer._step(trainer.source.batches([np.arange(3)], 0), np.arange(3))
     logits_of(trainer.experiment.method, trainer.model, trainer.source, trainer.config, CPU)
     assert seen[0] == {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     assert set(seen[1:]) == {torch.float32}
