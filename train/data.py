@@ -154,12 +154,14 @@ class FrameSource:
         return _as_float(rows[instants]), view
 
 
-def read_ahead(pieces: Iterable[Indices], read: Callable[[int], Read]) -> Generator[tuple[Indices, list[Read]]]:
+def read_ahead(
+    pieces: Iterable[Indices], read: Callable[[int], Read], *, threads: int = _DECODE_THREADS
+) -> Generator[tuple[Indices, list[Read]]]:
     """Each piece with what `read` gives for its clip numbers; in threads, one piece ahead of the one in use.
 
     Close it, or threads go on reading for a consumer that has left.
     """
-    pool = ThreadPoolExecutor(_DECODE_THREADS, thread_name_prefix="decode")
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
     ahead: deque[tuple[Indices, list[Future[Read]]]] = deque()
     try:
         for piece in pieces:

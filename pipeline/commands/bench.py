@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from cache.progress import Progress
+from pipeline.commands.bench_train import train_command
 from pipeline.commands.options import PATH, device_option, json_option
 from pipeline.datasets.videos import VideoFolder
 from pipeline.tables import format_seconds, format_table
@@ -29,6 +30,9 @@ _QUIET = 0.95
 @click.group()
 def bench() -> None:
     """Measure how fast a stage is on this machine, against its parts or another implementation."""
+
+
+bench.add_command(train_command)
 
 
 @bench.command("extract")

@@ -25,7 +25,7 @@ class LiveMemory(TorchDispatchMode):
     def __torch_dispatch__(
         self,
         function: Callable[..., Any],
-        types: Sequence[type],  # noqa: ARG002 (torch's signature)
+        types: Sequence[type],
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:  # noqa: ANN401 (whatever the operation returns)
