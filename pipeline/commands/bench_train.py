@@ -137,8 +137,10 @@ def _way_rows(report: "TrainingReport") -> list[tuple[str, str, str]]:
 
 
 def _part_rows(report: "TrainingReport") -> list[tuple[str, str, str]]:
-    costs = {"loading from the cache": report.loading, **report.parts}
-    return [(part, f"{cost.core_seconds:.4g}", f"{cost.seconds:.4g}") for part, cost in costs.items()]
+    loading = report.loading
+    costs = {"loading from the cache": (loading.core_seconds, loading.seconds)}
+    costs |= {part: (cost.core_seconds, cost.seconds) for part, cost in report.parts.items()}
+    return [(part, f"{cores:.4g}", f"{seconds:.4g}") for part, (cores, seconds) in costs.items()]
 
 
 def _ratio_rows(report: "TrainingReport") -> list[tuple[str, str, str]]:

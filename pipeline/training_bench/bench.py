@@ -172,8 +172,9 @@ class _Baselines:
         self._made, self._experiment, self._device = made, experiment, device
         self._config, self._source = experiment.config, steps.source
         self._recordings = Recordings(made.dataset, self._source.clip_set.clips, made.extract.instants)
-        build = self._pose if self._config.method == "pevl" else self._causal
-        self.everything, self.with_tokens = build()
+        found = self._pose() if self._config.method == "pevl" else self._causal()
+        self.everything: DecodingSource[Any, Any] = found[0]
+        self.with_tokens: DecodingSource[Any, Any] | None = found[1]
 
     def _causal(self) -> tuple[CausalDecoding, CausalDecoding | None]:
         config, device = self._config, self._device

@@ -11,6 +11,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
@@ -105,10 +106,14 @@ def measure_parts(
     for piece in pieces:
         measured = MeasuredClip(device)
         with threads(1):
-            clips = measured.run(DECODING, lambda piece=piece: [source.read(int(number), 0) for number in piece])
+            clips = measured.run(DECODING, partial(_read_all, source, piece))
         source.finish(piece, clips, measured.run)
         found.append({part: cost * (1 / len(piece)) for part, cost in measured.costs.items()})
     return mean(found)
+
+
+def _read_all(source: DecodingSource[ClipT, BatchT], piece: Indices) -> list[ClipT]:
+    return [source.read(int(number), 0) for number in piece]
 
 
 @contextlib.contextmanager

@@ -56,7 +56,7 @@ def make_cache(
         ConfigError: a model does not exist.
     """
     config = without_weights(config, streams_of(train))
-    dataset = _dataset(videos, train, num_classes)
+    dataset = made_dataset(videos, train, num_classes)
     started = time.perf_counter()
     summary = extract(dataset, folder, config, workers=workers, device=device)
     seconds = time.perf_counter() - started
@@ -86,7 +86,8 @@ def without_weights(config: ExtractConfig, streams: tuple[Stream, ...]) -> Extra
     )
 
 
-def _dataset(videos: Sequence[Path], train: TrainConfig, num_classes: int) -> Dataset:
+def made_dataset(videos: Sequence[Path], train: TrainConfig, num_classes: int) -> Dataset:
+    """One clip a video, all in the training split, with classes in turn. videos: files in one folder."""
     kind: TaskKind = "multi" if train.task in _MULTI_LABEL else "single"
     names = tuple(f"class {number}" for number in range(num_classes))
     clips = (

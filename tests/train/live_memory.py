@@ -18,7 +18,7 @@ class LiveMemory(TorchDispatchMode):
     """Counts inside a `with`; `peak_bytes` is the most that was alive, without what was given at the start."""
 
     def __init__(self, given: Iterable[Tensor] = ()) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.peak_bytes = self._bytes = 0
         self._counted = weakref.WeakSet(tensor.untyped_storage() for tensor in given)
 
