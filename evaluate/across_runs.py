@@ -87,9 +87,14 @@ def over_seeds(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             metric = inside[0]["headline"]
             values = [run["splits"][split][metric] for run in inside]
             row = {"split": split, "metric": metric, "runs": [run["label"] for run in inside], "num_seeds": len(inside)}
-            spread = {"mean": float(np.mean(values)), "sd": float(np.std(values, ddof=1))}
-            rows.append({**{key: inside[0][key] for key in keys}, **row, **spread})
+            rows.append({**{key: inside[0][key] for key in keys}, **row, **spread(values)})
     return rows
+
+
+def spread(values: Sequence[float]) -> dict[str, float | None]:
+    """Mean and standard deviation of a sample; one value has no deviation."""
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"mean": float(np.mean(values)), "sd": deviation}
 
 
 def _families(runs: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:

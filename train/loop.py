@@ -42,6 +42,7 @@ from train.predict import (
     predict_split,
 )
 from train.sampling import batches, epoch_order, num_batches
+from train.tensorboard_log import TensorBoardLog
 from train.validation import SCORE_NAMES, score
 
 logger = logging.getLogger(__name__)
@@ -61,6 +62,7 @@ def train(
     device: str = "cpu",
     verify: bool = True,
     token_cache: Path | None = None,
+    tensorboard: bool = False,
     progress: bool = True,
 ) -> Run:
     """Trains into a run directory, or continues one; a finished run is returned as it is.
@@ -75,6 +77,7 @@ def train(
         device: a torch device.
         verify: check the sha256 of every shard, once per cache.
         token_cache: folder of frozen video tokens; by default CACHE/video_tokens.
+        tensorboard: also keep the rows of metrics.jsonl as TensorBoard's scalars, in RUN/tensorboard.
         progress: show progress on stderr.
 
     Returns:
@@ -85,11 +88,14 @@ def train(
             device runs out of memory, or another process trains into the directory.
     """
     refuse_distributed()
+    log = TensorBoardLog(run / "tensorboard") if tensorboard else None
     config = with_absolute_paths(config)
     target = resolve_device(device)
     current = run_directory.existing_run(run, config, dataset)
     if current is not None and current.info.status == "finished":
         logger.info("%s is finished: nothing to do", run)
+        if log is not None:
+            log.begin(current.metrics())
         return current
     splits = [config.train_split, *filter(None, [config.validation_split]), *config.predict_splits]
     experiment = Experiment.open(dataset, cache, config, splits=splits, token_root=token_cache)
@@ -99,7 +105,7 @@ def train(
     with run_directory.held(run):
         current = run_directory.begin(experiment, run, dataset_folder=dataset_folder, recipe=recipe)
         if current.info.status == "running":
-            _train(experiment, current, sources, model, target, progress=progress)
+            _train(experiment, current, sources, model, target, log=log, progress=progress)
     return current
 
 
@@ -110,13 +116,14 @@ def _train(
     model: nn.Module,
     device: torch.device,
     *,
+    log: TensorBoardLog | None,
     progress: bool,
 ) -> None:
     """Trains what is left and writes the predictions."""
     for notice in experiment.run_notices:
         logger.warning("%s", notice)
     with memory_advice(experiment.method.advice):
-        trainer = Trainer(experiment, run, sources, model, device)
+        trainer = Trainer(experiment, run, sources, model, device, log=log)
         trainer.fit(progress=progress)
         trainer.predict(progress=progress)
     run.update(status="finished")
@@ -132,7 +139,10 @@ class Trainer:
         sources: Mapping[str, BatchSource[Any]],
         model: nn.Module,
         device: torch.device,
+        *,
+        log: TensorBoardLog | None = None,
     ) -> None:
+        self.log = log
         self.experiment, self.run, self.sources, self.device = experiment, run, sources, device
         self.config = experiment.config
         self.folder = run.path / "checkpoints"
@@ -169,14 +179,15 @@ class Trainer:
         """Trains the epochs that are left."""
         done = self.position.epoch * self.steps_per_epoch + self.position.step
         total = self.config.epochs * self.steps_per_epoch
-        with Progress(total, self.run.info.name, unit="step") if progress else contextlib.nullcontext() as bar:
-            if bar is not None:
-                bar.advance(done)
+        if self.log is not None:
+            self.log.begin(row for row in self.run.metrics() if row["epoch"] <= self.position.epoch)
+        shown = Progress(total, self.run.info.name, unit="step", done=done) if progress else contextlib.nullcontext()
+        with shown as bar:
             for _ in range(self.position.epoch, self.config.epochs):
                 self._train_epoch(bar)
                 row = self._finish_epoch()
                 if bar is not None:
-                    bar.advance(0, epoch=row["epoch"], loss=f"{row['loss']:.4f}")
+                    bar.advance(0, **_facts(row))
 
     def predict(self, *, progress: bool) -> None:
         """Writes the predictions of every split asked for, from the best checkpoint if there is one.
@@ -244,6 +255,8 @@ class Trainer:
         if self.config.validation_split:
             row |= self._validate()
         self.run.append_metrics(row)
+        if self.log is not None:
+            self.log.add(row)
         is_last = self.position.epoch == self.config.epochs
         if is_last or time.monotonic() - self._saved_at >= SECONDS_BETWEEN_SAVES:
             self._save()
@@ -275,6 +288,12 @@ class Trainer:
 
     def _advance(self, **changes: Any) -> None:  # noqa: ANN401 (the fields of Position)
         self.position = replace(self.position, **changes)
+
+
+def _facts(row: Mapping[str, Any]) -> dict[str, object]:
+    """What the progress line shows of a row of metrics.jsonl: epoch, loss, validation score."""
+    scores = {key: f"{value:.4f}" for key, value in row.items() if "." in key}
+    return {"epoch": row["epoch"], "loss": f"{row['loss']:.4f}", **scores}
 
 
 def _fresh_position(experiment: Experiment) -> Position:

@@ -79,7 +79,14 @@ def add_frames(cache: Path, *, num_frames: int = 8) -> None:
             write_shard(cache / "frames", number, "frames", rows, fingerprint=mark)
 
 
-def run_training(folder: Path, config: TrainConfig, *, name: str = "run", dataset: Dataset | None = None) -> Run:
+def run_training(
+    folder: Path,
+    config: TrainConfig,
+    *,
+    name: str = "run",
+    dataset: Dataset | None = None,
+    tensorboard: bool = False,
+) -> Run:
     """Trains on the toys under `folder` into `folder/<name>`."""
     return train(
         dataset or Dataset.read(folder / "dataset"),
@@ -88,6 +95,7 @@ def run_training(folder: Path, config: TrainConfig, *, name: str = "run", datase
         folder / name,
         config,
         recipe="toy",
+        tensorboard=tensorboard,
         progress=False,
     )
 
