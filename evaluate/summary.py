@@ -86,13 +86,17 @@ def summarise(
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
-    """Run names, numbered where several runs share one."""
-    totals, seen = Counter(run.info.name for run in runs), Counter[str]()
+    """Run names; where several runs share one, the folder before it, and numbers where that does not help either."""
+    names = Counter(run.info.name for run in runs)
+    found = [
+        f"{run.path.resolve().parent.name}/{run.info.name}" if names[run.info.name] > 1 else run.info.name
+        for run in runs
+    ]
+    totals, seen = Counter(found), Counter[str]()
     labels = []
-    for run in runs:
-        seen[run.info.name] += 1
-        many = totals[run.info.name] > 1
-        labels.append(f"{run.info.name} ({seen[run.info.name]})" if many else run.info.name)
+    for label in found:
+        seen[label] += 1
+        labels.append(f"{label} ({seen[label]})" if totals[label] > 1 else label)
     return labels
 
 

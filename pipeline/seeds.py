@@ -8,6 +8,7 @@ refusal after four of five trainings costs the hours of four.
 """
 
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -210,6 +211,8 @@ def seeds_to_text(document: Mapping[str, Any]) -> str:
     if len(seeds) > 1:
         rows.append(["mean ± sd", *map(spread_text, columns)])
     name = " ".join(filter(None, [document["method"], document["variant"]]))
+    paths = [Path(path) for path in document["runs"].values()]
+    folders = shlex.quote(str(paths[0])) if len(paths) == 1 else f"{shlex.quote(str(paths[0].parent))}/seed*"
     where = f"{document['dataset']}, task {document['task']}, protocol {document['protocol']}"
     return "\n".join(
         [
@@ -218,6 +221,6 @@ def seeds_to_text(document: Mapping[str, Any]) -> str:
             format_table(["seed", *splits], rows),
             *document["remarks"],
             *([document["rule"]] if document["rule"] else []),
-            f"intervals and a report: deconfound evaluate {' '.join(document['runs'].values())} --report REPORT",
+            f"intervals and a report: deconfound evaluate {folders} --report REPORT",
         ]
     )

@@ -86,6 +86,7 @@ def run_training(
     name: str = "run",
     dataset: Dataset | None = None,
     tensorboard: bool = False,
+    progress: bool = False,
 ) -> Run:
     """Trains on the toys under `folder` into `folder/<name>`."""
     return train(
@@ -96,7 +97,7 @@ def run_training(
         config,
         recipe="toy",
         tensorboard=tensorboard,
-        progress=False,
+        progress=progress,
     )
 
 

@@ -73,6 +73,18 @@ def test_training_lowers_the_loss_and_logs_every_epoch(folder: Path) -> None:
     assert run.info.status == "finished"
 
 
+def test_the_progress_line_shows_epoch_loss_and_validation_score(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("TQDM_DISABLE", raising=False)
+    monkeypatch.setattr("cache.progress._SECONDS_BETWEEN_LINES", 0.0)
+    run = run_training(folder, tiny_config(frozen=True, validation_split="test"), progress=True)
+    row = run.metrics()[1]
+    facts = f"epoch 2, loss {row['loss']:.4f}, test.acc1 {row['test.acc1']:.4f}"
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.endswith(facts)]
+    assert [line.split(" ")[1] for line in lines] == ["6/9", "7/9", "8/9", "9/9"]
+
+
 @pytest.mark.parametrize("frozen", [True, False])
 @pytest.mark.parametrize(
     ("stop", "minutes"),
