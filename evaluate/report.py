@@ -155,14 +155,23 @@ def _points(runs: Sequence[Mapping[str, Any]], metric: str) -> dict[str, dict[st
 
 
 def _curves_section(page: Page, runs: Sequence[Mapping[str, Any]]) -> None:
-    losses = _curves(runs, "loss")
-    if not losses:
-        return
-    page.section("Learning curves")
-    if any(len(lines) > 1 for lines in losses.values()):
+    tasks: dict[str, list[Mapping[str, Any]]] = {}
+    for run in (run for run in runs if run["curves"]):
+        tasks.setdefault(run["task"], []).append(run)
+    if tasks:
+        page.section("Learning curves")
+    if any(len(family) > 1 for inside in tasks.values() for family in families(inside)):
         page.paragraph("Thin lines are runs that differ in their seed alone; the thick one is their mean.")
-    caption = "Training loss, mean of each epoch."
-    page.figure(figures.learning_curves(losses, y_label="training loss"), caption=caption)
+    for task, inside in tasks.items():
+        if len(tasks) > 1:
+            page.heading(task)
+        _task_curves(page, inside)
+
+
+def _task_curves(page: Page, runs: Sequence[Mapping[str, Any]]) -> None:
+    if losses := _curves(runs, "loss"):
+        svg = figures.learning_curves(losses, y_label="training loss")
+        page.figure(svg, caption="Training loss, mean of each epoch.")
     keys = dict.fromkeys(key for run in runs for row in run["curves"] for key in row)
     for key in (key for key in keys if "." in key):
         split, metric = key.split(".", 1)
@@ -187,8 +196,8 @@ def _curves(runs: Sequence[Mapping[str, Any]], key: str, scale: float = 1.0) -> 
 
 
 def _curve(run: Mapping[str, Any], key: str, scale: float) -> list[tuple[float, float]]:
-    rows = [(row.get("epoch"), row.get(key)) for row in run["curves"]]
-    return [(float(epoch), scale * value) for epoch, value in rows if epoch is not None and value is not None]
+    rows = [(row["epoch"], row.get(key)) for row in run["curves"]]
+    return [(float(epoch), scale * value) for epoch, value in rows if isinstance(value, int | float)]
 
 
 def _classes_section(page: Page, runs: Sequence[Mapping[str, Any]]) -> None:

@@ -86,11 +86,13 @@ def summarise(
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
-    """Run names; where several runs share one, the folder before it, and numbers where that does not help either."""
+    """Run names; with their folder where a run of it shares its name with another, numbered if that is not enough."""
     names = Counter(run.info.name for run in runs)
+    folders = [run.path.resolve().parent for run in runs]
+    shared = {folder for run, folder in zip(runs, folders, strict=True) if names[run.info.name] > 1}
     found = [
-        f"{run.path.resolve().parent.name}/{run.info.name}" if names[run.info.name] > 1 else run.info.name
-        for run in runs
+        f"{folder.name}/{run.info.name}" if folder in shared else run.info.name
+        for run, folder in zip(runs, folders, strict=True)
     ]
     totals, seen = Counter(found), Counter[str]()
     labels = []
