@@ -195,7 +195,7 @@ def _curves(runs: Sequence[Mapping[str, Any]], key: str, scale: float = 1.0) -> 
     return {name: lines for name, lines in found.items() if lines}
 
 
-def _curve(run: Mapping[str, Any], key: str, scale: float) -> list[tuple[float, float]]:
+def _curve(run: Mapping[str, Any], key: str, scale: float) -> figures.Line:
     rows = [(row["epoch"], row.get(key)) for row in run["curves"]]
     return [(float(epoch), scale * value) for epoch, value in rows if isinstance(value, int | float)]
 
