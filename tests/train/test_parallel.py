@@ -67,7 +67,7 @@ def test_a_killed_run_of_two_processes_continues_as_if_nothing_had_happened(tmp_
     """Bit for bit, dropout included; and what two processes predicted is what one predicts from their checkpoint."""
     write_toys(tmp_path)
     torchrun("tests.train.whole_run", str(tmp_path), "whole", "0")
-    # Writes of the first process: config.json, run.json, then three files a checkpoint: the 24th is in the second epoch.
+    # Writes of the first process: config.json, run.json, then three a checkpoint: the 24th is in the second epoch.
     killed = torchrun("tests.train.whole_run", str(tmp_path), "killed", "24", check=False)
     assert killed.returncode != 0
     before = read_position(tmp_path / "killed" / "checkpoints", "last")
