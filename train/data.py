@@ -155,7 +155,8 @@ class FrameSource:
         if epoch is None:
             instants = segment_centres(len(rows), config.num_frames)
             decoded = decode_frames(self._frames, clip_id, instants)
-            frames.copy_(pictures.centre_view(decoded, resize=encoder.resize, size=encoder.image_size))
+            view = pictures.centre_view(decoded, resize=encoder.resize, size=encoder.image_size)
+            frames.numpy()[...] = view.numpy()
         else:
             generator = clip_generator(config.seed, epoch, number)
             instants = self._instants(len(rows), generator)

@@ -206,9 +206,9 @@ class PoseSource:
         views = self._views(number, epoch, extent)
         if pictures is not None and batch.frames is not None:
             for view, seen in zip(views, batch.frames[position], strict=True):
-                seen.copy_(view_frames(pictures, view))
+                seen.numpy()[...] = view_frames(pictures, view).numpy()
         if batch.joints is not None:
-            batch.joints[position] = self._read_joints(clip_id, source, extent, views)
+            batch.joints[position].numpy()[...] = self._read_joints(clip_id, source, extent, views).numpy()
 
     def _views(self, number: int, epoch: int | None, extent: Extent) -> tuple[View, ...]:
         pevl, size = self._config.pevl, self._image_size

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
 from typing import TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,7 +59,11 @@ class RowTable:
 
     def take(self, numbers: Tensor) -> Tensor:
         """The rows of clips `numbers`, (len(numbers), ...), where the table lives; on the CPU if that is the disk."""
-        return self._read(numbers.tolist()) if self._rows is None else self._rows[numbers.to(self._rows.device)]
+        if self._rows is None:
+            return self._read(numbers.tolist())
+        if self._rows.device.type == "cpu":  # numpy copies whole rows, in less than half of torch's time
+            return torch.from_numpy(np.take(self._rows.numpy(), numbers.numpy(), axis=0))
+        return self._rows.index_select(0, numbers.to(self._rows.device))
 
 
 def batches_of(

@@ -1,6 +1,7 @@
 """Tensors on their way from the host to the device, without the step waiting for the copy.
 
-Only copies out of pinned memory run beside the step, and pinning is worth it for CUDA alone.
+Only copies out of pinned memory run beside the step, and pinning is worth it for CUDA alone. Threads fill such tensors
+through numpy: torch refuses to change a tensor that was made in inference mode, and predictions are.
 """
 
 import torch

@@ -82,8 +82,8 @@ def test_who_asks_for_a_place_gets_it_up_to_all_that_is_free(asked: Residency, p
             GPU,
             r'"device": features of 2e-05 GB do not fit into the 1e-06 GB that are free on meta; .* "ram" or',
         ),
-        ("ram", GPU, "2e-05 GB do not fit into the 1e-05 GB that are free in RAM; set train.features = \"memory_map\""),
-        ("device", CPU, "free in RAM; set train.features = \"memory_map\""),
+        ("ram", GPU, '2e-05 GB do not fit into the 1e-05 GB that are free in RAM; set train.features = "memory_map"'),
+        ("device", CPU, 'free in RAM; set train.features = "memory_map"'),
     ],
 )
 def test_what_does_not_fit_where_it_was_asked_to_live_is_refused(
