@@ -92,7 +92,7 @@ def ablate(
     )
     results: dict[tuple[str, int], ScoredRun] = {}
     document: dict[str, Any] = {}
-    for key, run in zip(configs, train_all(planned, dataset, train_one), strict=True):
+    for key, run in zip(configs, train_all(planned, dataset, train_one, device=device), strict=True):
         results[key] = ScoredRun.of(run)
         document = _document(table, results)
         document |= {"recipe": recipe, "overrides": list(overrides), "seeds": list(seeds)}

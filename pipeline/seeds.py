@@ -25,7 +25,9 @@ from evaluate.metrics import evaluate
 from evaluate.tables import METRIC_NAMES, percent
 from pipeline.config import load_recipe
 from pipeline.tables import format_table
+from train import parallel
 from train.config import TrainConfig, with_absolute_paths
+from train.device import resolve_device
 from train.run_directory import existing_run
 
 TrainOne = Callable[[Path, TrainConfig], Run]
@@ -135,8 +137,16 @@ def _plan_several(recipe: str, overrides: Sequence[str], folder: Path, seeds: Se
     ]
 
 
-def train_all(planned: Sequence[PlannedRun], dataset: Dataset, train_one: TrainOne) -> Iterator[Run]:
+def train_all(
+    planned: Sequence[PlannedRun], dataset: Dataset, train_one: TrainOne, *, device: str = "cpu"
+) -> Iterator[Run]:
     """Trains one run after the other; a finished one comes as it is.
+
+    Args:
+        planned: what is to be trained.
+        dataset: of all runs.
+        train_one: trains one.
+        device: the name of the device on which it does.
 
     Raises:
         ConfigError: one of the runs is there with another configuration (nothing was trained), or cannot be trained
@@ -144,12 +154,13 @@ def train_all(planned: Sequence[PlannedRun], dataset: Dataset, train_one: TrainO
     """
     for plan in planned:
         existing_run(plan.path, with_absolute_paths(plan.config), dataset)
-    for plan in planned:
-        try:
-            run = train_one(plan.path, plan.config)
-        except ConfigError as error:
-            raise ConfigError(f"{plan.name}: {error}" if plan.name else str(error)) from error
-        yield run
+    with parallel.joined(resolve_device(parallel.device_name(device))):
+        for plan in planned:
+            try:
+                run = train_one(plan.path, plan.config)
+            except ConfigError as error:
+                raise ConfigError(f"{plan.name}: {error}" if plan.name else str(error)) from error
+            yield run
 
 
 def over_runs(runs: Sequence[ScoredRun]) -> dict[str, dict[str, Any]]:

@@ -2,7 +2,7 @@
 
     checkpoints/last.json                               the commit: position, fingerprints, file names, sha256
     checkpoints/last-000012-000000.safetensors          weights after 12 epochs and 0 steps of the next
-    checkpoints/last-000012-000000.optimizer.pt         optimiser state and random-number states
+    checkpoints/optimizer-000012-000000.safetensors     optimiser state by parameter, random-number states by process
     checkpoints/best.json, best-....safetensors         the same without the optimiser
 
 Replacing the JSON switches from one consistent set to the next; files that no JSON names are removed afterwards.
@@ -11,23 +11,22 @@ fingerprints.
 """
 
 import hashlib
-import io
-import pickle
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import safetensors.torch
-import torch
 from safetensors import SafetensorError
-from torch import Tensor, nn
+from torch import Tensor, nn, optim
 
 from cache import atomic
 from cache.errors import CacheError, CorruptShard
 from train.divergence import check_finite_weights
 
 Kind = Literal["last", "best"]
+_OPTIMIZER = "optimizer"
+_RANDOM = "random"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +34,8 @@ class Position:
     """How far a run is: what the JSON of a checkpoint holds besides file names.
 
     `epoch` epochs are complete, and `step` optimiser steps of the next, whose loss sums to `loss_sum` over
-    `num_clips` clips in `seconds`. `training_set` digests the training clips and targets.
+    `num_clips` clips in `seconds`, of which `data_seconds` were spent waiting for data. `training_set` digests the
+    training clips and targets.
     """
 
     epoch: int = 0
@@ -43,6 +43,7 @@ class Position:
     loss_sum: float = 0.0
     num_clips: int = 0
     seconds: float = 0.0
+    data_seconds: float = 0.0
     best_score: float | None = None
     best_epoch: int | None = None
     training_set: str = ""
@@ -58,9 +59,22 @@ class Position:
 
 
 def save(
-    folder: Path, kind: Kind, position: Position, model: nn.Module, optimizer: torch.optim.Optimizer | None
+    folder: Path,
+    kind: Kind,
+    position: Position,
+    model: nn.Module,
+    optimizer: optim.Optimizer | None,
+    random: Sequence[Mapping[str, Tensor]] = (),
 ) -> None:
     """Commits a checkpoint and removes the one before it.
+
+    Args:
+        folder: of the checkpoints.
+        kind: last or best.
+        position: how far the run is.
+        model: its weights.
+        optimizer: its state; None for a checkpoint that is only predicted from.
+        random: states of torch's generators, of each process of the run.
 
     Raises:
         ConfigError: a weight is NaN or infinite; the checkpoint before is untouched.
@@ -73,14 +87,14 @@ def save(
     check_finite_weights(state)
     images = {f"{kind}-{position.tag}.safetensors": safetensors.torch.save(state)}
     if optimizer is not None:
-        buffer = io.BytesIO()
-        torch.save({"optimizer": optimizer.state_dict(), "random": random_states()}, buffer)
-        images[f"{kind}-{position.tag}.optimizer.pt"] = buffer.getvalue()
+        moments = _optimizer_state(model, optimizer) | _random_tensors(random)
+        images[f"{_OPTIMIZER}-{position.tag}.safetensors"] = safetensors.torch.save(moments)
     for name, image in images.items():
         atomic.write_bytes(folder / name, image)
     digests = {name: hashlib.sha256(image).hexdigest() for name, image in images.items()}
     atomic.write_json(folder / f"{kind}.json", {"files": digests, "position": asdict(position)})
-    for path in folder.glob(f"{kind}-*"):
+    written = (kind,) if optimizer is None else (kind, _OPTIMIZER)
+    for path in [path for family in written for path in folder.glob(f"{family}-*")]:
         if path.name not in images:
             path.unlink(missing_ok=True)
 
@@ -118,7 +132,7 @@ def load_weights(folder: Path, kind: Kind, model: nn.Module) -> Position:
         CorruptShard: a file is absent or damaged, or the weights are of another model.
     """
     position = require_position(folder, kind)
-    path = _checked(folder, kind, ".safetensors")
+    path = _checked(folder, kind, kind)
     try:
         model.load_state_dict({**safetensors.torch.load_file(path), **frozen_state(model)})
     except (SafetensorError, RuntimeError) as error:
@@ -126,39 +140,64 @@ def load_weights(folder: Path, kind: Kind, model: nn.Module) -> Position:
     return position
 
 
-def load_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
-    """Restores the optimiser and the random-number states from the last checkpoint."""
-    path = _checked(folder, "last", ".optimizer.pt")
+def load_optimizer(folder: Path, model: nn.Module, optimizer: optim.Optimizer) -> list[dict[str, Tensor]]:
+    """Restores the optimiser from the last checkpoint.
+
+    Returns:
+        The states of torch's generators, of each process that saved.
+
+    Raises:
+        CorruptShard: the file is absent, damaged, or of another model.
+    """
+    path = _checked(folder, "last", _OPTIMIZER)
     try:
-        body = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        stored = safetensors.torch.load_file(path)
+    except SafetensorError as error:
         raise CorruptShard(f"{path} cannot be read: {error}") from error
-    optimizer.load_state_dict(body["optimizer"])
-    restore_random_states(body["random"])
+    state: dict[int, dict[str, Tensor]] = {}
+    places = _places(model, optimizer)
+    random: dict[int, dict[str, Tensor]] = {}
+    for key, value in stored.items():
+        family, _, rest = key.partition("/")
+        entry, _, name = rest.partition("/")
+        if family == _RANDOM:
+            random.setdefault(int(entry), {})[name] = value
+        elif name in places:
+            state.setdefault(places[name], {})[entry] = value
+        else:
+            raise CorruptShard(f"{path} holds the state of {name!r}, which the model of this run's config.json lacks")
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    return [random[rank] for rank in sorted(random)]
 
 
-def random_states() -> dict[str, Tensor]:
-    """States of torch's generators, by device."""
-    states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states |= {f"cuda:{index}": state for index, state in enumerate(torch.cuda.get_rng_state_all())}
-    return states
+def _places(model: nn.Module, optimizer: optim.Optimizer) -> dict[str, int]:
+    """Parameter name -> its number in the optimiser's state dict."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    numbers = {id(parameter): number for number, parameter in enumerate(parameters)}
+    return {name: numbers[id(value)] for name, value in model.named_parameters() if id(value) in numbers}
 
 
-def restore_random_states(states: Mapping[str, Tensor]) -> None:
-    """The inverse of `random_states`; devices that are not here are skipped."""
-    torch.set_rng_state(states["cpu"])
-    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
-        if f"cuda:{index}" in states:
-            torch.cuda.set_rng_state(states[f"cuda:{index}"], index)
+def _optimizer_state(model: nn.Module, optimizer: optim.Optimizer) -> dict[str, Tensor]:
+    """`optimizer/<moment>/<parameter>` -> tensor."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"optimizer/{moment}/{name}": value.detach().cpu().contiguous()
+        for name, number in _places(model, optimizer).items()
+        for moment, value in state.get(number, {}).items()
+    }
 
 
-def _checked(folder: Path, kind: Kind, ending: str) -> Path:
-    """The file of a checkpoint with that ending, its sha256 checked."""
+def _random_tensors(random: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """`random/<rank>/<device>` -> tensor."""
+    return {f"{_RANDOM}/{rank}/{device}": state for rank, own in enumerate(random) for device, state in own.items()}
+
+
+def _checked(folder: Path, kind: Kind, family: str) -> Path:
+    """The file of a checkpoint whose name begins with `family`, its sha256 checked."""
     digests = atomic.read_json(folder / f"{kind}.json")["files"]
-    names = [Path(name).name for name in digests if name.endswith(ending)]
+    names = [Path(name).name for name in digests if name.startswith(f"{family}-")]
     if not names:
-        raise CorruptShard(f"{folder / f'{kind}.json'} names no file that ends in {ending}")
+        raise CorruptShard(f"{folder / f'{kind}.json'} names no {family} file of this version: train a new run")
     path = folder / names[0]
     if not path.exists() or atomic.sha256_file(path) != digests[names[0]]:
         raise CorruptShard(

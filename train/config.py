@@ -17,6 +17,7 @@ from train.models.cmdcl import CMDCLConfig
 from train.models.pcmci import PCMCIConfig
 from train.models.pevl_config import PeVLConfig
 
+Residency = Literal["auto", "memory_map", "ram", "device"]
 METHODS = ("cmdcl", "pcmci", "pevl")
 """Names of the methods; each has a table of that name under [train]."""
 
@@ -158,13 +159,21 @@ class TrainConfig:
     epochs: int = 80
     """Passes over the training split."""
     batch_size: int = 16
-    """Clips per optimiser step. Chosen: the CMDCL paper does not say."""
+    """Clips per optimiser step, over all processes of a run. Chosen: the CMDCL paper does not say."""
     accumulate: int = 1
-    """Forward passes that one batch is split into; saves memory, changes nothing but rounding and dropout draws."""
+    """Forward passes that one batch is split into (of several processes: each one's share of it).
+
+    Saves memory; changes nothing but rounding and dropout draws. PeVL needs pevl.gradient_cache for it.
+    """
     seed: int = 0
     """Seeds initial heads, order of clips, sampled frames, augmentation and dropout."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Arithmetic of training; bf16 is autocast with softmax and losses in fp32. Predictions are always fp32."""
+    compile: bool = False
+    """Compile the model with torch.compile: minutes at the start, faster steps on most GPUs; changes rounding alone."""
+    features: Residency = "auto"
+    """Where visual prompts and tokens of a frozen encoder live in training: on disk behind a memory map, in RAM, or on
+    the device. `auto` takes the nearest place of which they need at most half of what is free, and says which."""
     checkpoint_minutes: float = 15.0
     """Also save inside an epoch after this long; a stopped run loses no more. The result does not depend on it."""
     video_encoder: VideoEncoderConfig = field(default_factory=VideoEncoderConfig)
@@ -196,10 +205,11 @@ class TrainConfig:
             self._check_pevl()
 
     def _check_pevl(self) -> None:
-        if self.pevl.contrasts_clips and self.accumulate > 1:
+        if self.pevl.contrasts_clips and self.accumulate > 1 and not self.pevl.gradient_cache:
             raise ValueError(
                 f"accumulate = {self.accumulate}: PeVL contrasts the clips of a batch with each other, so a split "
-                "batch is another objective; set accumulate = 1 and, if memory is short, a smaller batch_size"
+                "batch is another objective; set pevl.gradient_cache = true (two forward passes, the same objective) "
+                "or accumulate = 1"
             )
         if self.smallest_batch > self.batch_size:
             raise ValueError(f"batch_size = {self.batch_size}: PeVL contrasts clips with each other, so give 2 or more")
@@ -260,9 +270,12 @@ FREE_KEYS = frozenset(
     {
         "train.accumulate",
         "train.checkpoint_minutes",
+        "train.compile",
+        "train.features",
         "train.video_encoder.gradient_checkpointing",
         "train.cmdcl.class_chunk",
         "train.pcmci.class_chunk",
+        "train.pevl.gradient_cache",
         "train.pevl.gradient_checkpointing",
     }
 )

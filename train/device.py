@@ -5,7 +5,6 @@ inputs of convolutions to 10 bits by default. Who wants speed has train.precisio
 """
 
 import contextlib
-import os
 import re
 from collections.abc import Iterator
 
@@ -35,20 +34,6 @@ def resolve_device(name: str) -> torch.device:
     torch.backends.cudnn.allow_tf32 = False
     torch.set_float32_matmul_precision("highest")
     return device
-
-
-def refuse_distributed() -> None:
-    """Refuses to be one of several processes of one training run.
-
-    Raises:
-        ConfigError: a launcher such as torchrun started more than one.
-    """
-    world_size = os.environ.get("WORLD_SIZE", "1")
-    if world_size != "1":
-        raise ConfigError(
-            f"WORLD_SIZE = {world_size}: training runs in one process on one device. Start `deconfound train` without "
-            "a launcher, or with one process; runs of several seeds may share a machine"
-        )
 
 
 @contextlib.contextmanager

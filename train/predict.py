@@ -36,6 +36,7 @@ from train.device import memory_advice, resolve_device
 from train.divergence import check_finite_logits
 from train.experiment import Experiment, chosen_on
 from train.methods.method import Method
+from train.parallel import ALONE, Processes
 from train.sampling import batches
 
 logger = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ class TrainedModel:
     position: Position
     epochs_done: int
     device: torch.device
+    processes: Processes = ALONE
 
     def notices(self, split: str, config: TrainConfig) -> Iterator[str]:
         """What a reader of logits of `split` must know about the checkpoint."""
@@ -118,7 +120,7 @@ def predict(
     )
     check_unchanged(experiment, position)
     target = resolve_device(device)
-    sources = experiment.sources(target, progress=progress)
+    sources = experiment.sources(target, progress=progress, for_training=False)
     with memory_advice(_MEMORY_ADVICE):
         trained = load_trained(run / "checkpoints", kind, experiment, target)
         return [predict_split(current, experiment, source, trained) for source in sources.values()]
@@ -155,7 +157,7 @@ def predict_videos(
     )
     check_unchanged(experiment, position)
     target = resolve_device(device)
-    source = experiment.sources(target, progress=False)[split]
+    source = experiment.sources(target, progress=False, for_training=False)[split]
     with memory_advice(_MEMORY_ADVICE):
         trained = load_trained(run / "checkpoints", kind, experiment, target)
         logits = logits_of(experiment.method, trained.model, source, config, target)
@@ -211,7 +213,7 @@ def predict_again(run: Run, experiment: Experiment, trained: TrainedModel, *, pr
             logger.warning("%s is of another dataset and stays as it is", run.predictions_path(split))
     if splits:
         wider = experiment.of_splits(sorted(splits))
-        for source in wider.sources(trained.device, progress=progress).values():
+        for source in wider.sources(trained.device, progress=progress, for_training=False).values():
             predict_split(run, wider, source, trained)
 
 
@@ -229,7 +231,7 @@ def predict_split(run: Run, experiment: Experiment, source: BatchSource[Any], tr
         ConfigError: the logits are NaN or infinite.
     """
     clip_set, task, config = source.clip_set, experiment.task, experiment.config
-    logits = logits_of(experiment.method, trained.model, source, config, trained.device)
+    logits = logits_of(experiment.method, trained.model, source, config, trained.device, trained.processes)
     predictions = Predictions(
         clip_ids=tuple(clip.id for clip in clip_set.clips),
         logits=logits,
@@ -247,21 +249,32 @@ def predict_split(run: Run, experiment: Experiment, source: BatchSource[Any], tr
         num_official=experiment.dataset.official_counts.get(config.protocol, {}).get(clip_set.split),
         notices=tuple(dict.fromkeys([*experiment.notices, *trained.notices(clip_set.split, config)])),
     )
-    predictions.write(run.predictions_path(clip_set.split))
+    if trained.processes.is_first:
+        predictions.write(run.predictions_path(clip_set.split))
     return predictions
 
 
 def logits_of(
-    method: Method[Any], model: nn.Module, source: BatchSource[Any], config: TrainConfig, device: torch.device
+    method: Method[Any],
+    model: nn.Module,
+    source: BatchSource[Any],
+    config: TrainConfig,
+    device: torch.device,
+    processes: Processes = ALONE,
 ) -> npt.NDArray[np.float32]:
-    """(n, C) raw logits of all clips of a source, in fp32; ConfigError if one is NaN or infinite."""
-    order = np.arange(len(source.clip_set), dtype=np.int64)
+    """(n, C) raw logits of all clips of a source, in fp32 and in every process; each computes its share of them.
+
+    Raises:
+        ConfigError: one is NaN or infinite.
+    """
+    own = processes.shares(np.arange(len(source.clip_set), dtype=np.int64))[processes.rank]
     size = -(-config.batch_size // config.accumulate)
     model.eval()
     with torch.inference_mode():
         predict_batch = method.predictor(model)
-        rows = [predict_batch(batch.to(device)).float().cpu() for batch in source.batches(batches(order, size), None)]
-    logits = torch.cat(rows).numpy()
+        rows = [predict_batch(batch.to(device)).float().cpu() for batch in source.batches(batches(own, size), None)]
+    parts = processes.gather(torch.cat(rows).numpy() if rows else None)
+    logits = np.concatenate([part for part in parts if part is not None])
     check_finite_logits(logits, source.clip_set.split)
     return logits
 

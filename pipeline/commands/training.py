@@ -52,6 +52,7 @@ def train(
 ) -> None:
     """Train a recipe's model from the cache and write the logits of its test splits. Continues stopped runs."""
     from pipeline.seeds import ScoredRun, plan_runs, seeds_document, seeds_to_text, train_all
+    from train import parallel
     from train.loop import train as run_training
 
     planned = plan_runs(recipe, overrides, run_folder, seed=seed, seeds=seeds)
@@ -59,7 +60,9 @@ def train(
     options: dict[str, Any] = {"recipe": recipe, "device": device, "token_cache": token_cache}
     options |= {"verify": not no_verify, "tensorboard": tensorboard}
     train_one = functools.partial(run_training, loaded, dataset, cache, **options)
-    runs = list(train_all(planned, loaded, train_one))
+    runs = list(train_all(planned, loaded, train_one, device=device))
+    if not parallel.is_first():
+        return
     if seeds is None and not as_json:
         click.echo("\n".join(f"{run.path}: {run.info.status}; predictions for {', '.join(run.splits)}" for run in runs))
         return

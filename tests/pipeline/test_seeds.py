@@ -15,6 +15,8 @@ from pipeline.seeds import ScoredRun, over_runs, parse_seeds, plan_runs, seeds_d
 from tests.evaluate import toy_runs
 from tests.pipeline.test_ablate import TINY
 from tests.train.runs import write_toys
+from tests.train.test_parallel import torchrun
+from tests.train.test_tensorboard_log import rows_as_scalars, scalars
 from train.config import TrainConfig
 
 
@@ -150,6 +152,18 @@ def test_a_seed_that_cannot_be_trained_is_named_and_those_before_it_stay(tmp_pat
     with pytest.raises(ConfigError, match=r"^seed 2: training diverged"):
         list(train_all(planned, Dataset.read(world / "dataset"), train_one))
     assert done == [tmp_path / "seed0", tmp_path / "seed1"]
+
+
+@pytest.mark.slow
+def test_two_processes_train_seed_after_seed_and_the_first_one_speaks(world: Path) -> None:
+    place = ("--cache", world / "cache", "--recipe", world / "tiny.toml", "--run", world / "two", "--device", "cpu")
+    words = ("train", world / "dataset", *place, "--seeds", "0-1", "--tensorboard", "--json")
+    spoken = torchrun("pipeline", "--", *map(str, words)).stdout
+    assert json.loads(spoken)["seeds"] == [0, 1]
+    for seed in (0, 1):
+        run = Run.open(world / "two" / f"seed{seed}")
+        assert run.info.status == "finished"
+        assert scalars(run.path) == rows_as_scalars(run)
 
 
 def test_one_training_says_its_scores_as_json_too(world: Path, capsys: pytest.CaptureFixture[str]) -> None:

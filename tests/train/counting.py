@@ -4,9 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
+_CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _LEARNED = {"mm", "addmm", "convolution"}
 
 
@@ -26,7 +28,8 @@ class Counted:
 
 def count(run: Callable[[], Any]) -> Counted:
     """Runs a model forward once; with fake tensors or on the meta device this costs nothing."""
-    with FlopCounterMode(display=False) as counter:
+    # Not every version of torch counts attention on a CPU by itself.
+    with FlopCounterMode(display=False, custom_mapping={_CPU_ATTENTION: _attention_flops}) as counter:
         run()
     return Counted(
         {
@@ -34,6 +37,17 @@ def count(run: Callable[[], Any]) -> Counted:
             for name, operations in counter.get_flop_counts().items()
         }
     )
+
+
+def _attention_flops(
+    queries: torch.Size,
+    keys: torch.Size,
+    values: torch.Size,
+    *_: object,
+    out_shape: object = None,  # noqa: ARG001 (torch gives it)
+    **__: object,
+) -> int:
+    return int(sdpa_flop_count(queries, keys, values))
 
 
 def num_params(*modules: nn.Module | nn.Parameter | None) -> int:

@@ -10,6 +10,7 @@ from train import checkpoint
 from train.checkpoint import Position
 from train.config import OptimizerConfig
 from train.optimizer import build_optimizer
+from train.random_state import random_states, restore_random_states
 
 
 class Killed(BaseException):
@@ -38,7 +39,7 @@ def save(folder: Path, epoch: int) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.fill_(float(epoch))
-    checkpoint.save(folder, "last", Position(epoch=epoch), model, optimizer)
+    checkpoint.save(folder, "last", Position(epoch=epoch), model, optimizer, [random_states()])
 
 
 def epochs_of(folder: Path) -> tuple[int, float, float]:
@@ -46,7 +47,7 @@ def epochs_of(folder: Path) -> tuple[int, float, float]:
     model = nn.Linear(3, 2)
     position = checkpoint.load_weights(folder, "last", model)
     optimizer = build_optimizer(model, OptimizerConfig())
-    checkpoint.load_optimizer(folder, optimizer)
+    restore_random_states(*checkpoint.load_optimizer(folder, model, optimizer))
     step = next(iter(optimizer.state.values()))["step"]
     return position.epoch, float(model.bias[0].item()), float(step)
 
@@ -64,9 +65,9 @@ def test_only_the_files_of_the_newest_checkpoint_stay(tmp_path: Path) -> None:
     for epoch in (1, 2, 3):
         save(tmp_path, epoch)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "last-000003-000000.optimizer.pt",
         "last-000003-000000.safetensors",
         "last.json",
+        "optimizer-000003-000000.safetensors",
     ]
 
 

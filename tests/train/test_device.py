@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from cache.errors import ConfigError
-from train.device import memory_advice, refuse_distributed, resolve_device
+from train.device import memory_advice, resolve_device
 
 
 @pytest.mark.parametrize("name", ["tpu7", "meta", "xpu", "cuda:-1", "cuda:", "cuda:63", "", "CPU"])
@@ -44,11 +44,3 @@ def test_memory_that_ran_out_is_an_error_with_a_way_out() -> None:
 def test_other_errors_of_torch_pass_through() -> None:
     with pytest.raises(RuntimeError, match="shape"), memory_advice(""):
         raise RuntimeError("shape")
-
-
-def test_one_of_several_processes_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "1")
-    refuse_distributed()
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigError, match="WORLD_SIZE = 2"):
-        refuse_distributed()

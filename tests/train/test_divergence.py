@@ -9,10 +9,10 @@ import torch
 from cache.errors import ConfigError
 from cache.run import Run
 from tests.train.runs import run_training, tiny_config, weights_of, write_toys
-from train import loop
-from train.loop import Trainer
+from train import trainer
 from train.losses import task_loss
 from train.methods import causal
+from train.trainer import Trainer
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _save_after_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr(trainer, "SECONDS_BETWEEN_SAVES", 0.0)
 
 
 def test_a_diverging_loss_stops_the_run_and_keeps_the_checkpoint_before(

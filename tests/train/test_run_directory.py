@@ -12,10 +12,10 @@ import torch
 from cache.errors import ConfigError
 from cache.run import Run
 from tests.train.runs import run_training, tiny_config, write_toys
-from train import loop, run_directory
+from train import run_directory, trainer
 from train.config import TrainConfig, from_json
-from train.loop import Trainer
 from train.predict import predict
+from train.trainer import Trainer
 
 
 class Stopped(BaseException):
@@ -30,7 +30,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _save_after_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr(trainer, "SECONDS_BETWEEN_SAVES", 0.0)
 
 
 def failing_step(number: int, error: BaseException) -> Callable[..., None]:

@@ -16,11 +16,11 @@ from train import run_directory
 from train.config import OptimizerConfig, TrainConfig
 from train.data import Batch
 from train.experiment import Experiment
-from train.loop import Trainer
 from train.losses import task_loss
 from train.methods.causal import CausalMethod
 from train.models.cmdcl import CMDCL
 from train.predict import logits_of
+from train.trainer import Trainer
 
 CPU = torch.device("cpu")
 NO_DROPOUT = replace(tiny_config().cmdcl, dropout=0.0)
@@ -56,7 +56,7 @@ def step_gradients(folder: Path, config: TrainConfig, shares: list[list[int]]) -
     trainer = trainer_of(folder, config)
     trainer.model.train()
     batches = trainer.source.batches([np.array(share) for share in shares], None)
-    trainer._step(batches, sum(map(len, shares)))
+    trainer._step(batches, np.concatenate([np.array(share) for share in shares]))
     return gradients(trainer.model)
 
 
@@ -94,7 +94,7 @@ def test_precision_is_that_of_training_alone_and_predictions_are_fp32(folder: Pa
     trainer.model.get_submodule("frame_features.projection").register_forward_hook(
         lambda *given: seen.append(given[2].dtype)
     )
-    trainer._step(trainer.source.batches([np.arange(3)], 0), 3)
+    trainer._step(trainer.source.batches([np.arange(3)], 0), np.arange(3))
     logits_of(trainer.experiment.method, trainer.model, trainer.source, trainer.config, CPU)
     assert seen[0] == {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
     assert set(seen[1:]) == {torch.float32}
@@ -124,6 +124,29 @@ def test_live_and_frozen_give_the_same_logits_for_the_same_weights(folder: Path)
     expected = logits_on_test(frozen, heads)
     assert expected.std(axis=0).min() > 1e-4
     np.testing.assert_allclose(logits_on_test(live, model), expected, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of torch's own tracing
+def test_a_compiled_model_gives_the_same_gradient_under_the_same_names(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Traced whole, without a break, and run as traced: what code a compiler makes of it is torch's business."""
+    config = tiny_config(frozen=True, cmdcl=NO_DROPOUT, optimizer=OptimizerConfig(grad_clip=0.0))
+    expected = step_gradients(folder, config, [[0, 1, 2]])
+    traced: list[nn.Module] = []
+    plain = nn.Module.compile
+
+    def trace(model: nn.Module) -> None:
+        traced.append(model)
+        plain(model, backend="eager", fullgraph=True)
+
+    monkeypatch.setattr(nn.Module, "compile", trace)
+    found = step_gradients(folder, replace(config, compile=True), [[0, 1, 2]])
+    assert len(traced) == 1
+    assert found.keys() == expected.keys()
+    for name, value in found.items():
+        torch.testing.assert_close(value, expected[name], atol=1e-6, rtol=1e-4, msg=name)
 
 
 @pytest.mark.parametrize("frozen", [True, False])

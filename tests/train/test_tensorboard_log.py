@@ -11,10 +11,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from cache.errors import ConfigError
 from cache.run import Run
 from tests.train.runs import run_training, tiny_config, write_toys
-from tests.train.test_loop import Stopped, stop_before_step
-from train import loop
-from train.loop import Trainer
+from tests.train.test_trainer import Stopped, stop_before_step
+from train import trainer
 from train.tensorboard_log import TensorBoardLog
+from train.trainer import Trainer
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_every_number_of_every_epoch_is_a_scalar(folder: Path) -> None:
 def test_a_continued_run_has_every_epoch_once(
     folder: Path, monkeypatch: pytest.MonkeyPatch, seconds_between_saves: float
 ) -> None:
-    monkeypatch.setattr(loop, "SECONDS_BETWEEN_SAVES", seconds_between_saves)
+    monkeypatch.setattr(trainer, "SECONDS_BETWEEN_SAVES", seconds_between_saves)
     config = tiny_config(frozen=True, epochs=4)
     for steps in (7, 4):
         with monkeypatch.context() as patch:

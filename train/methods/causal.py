@@ -77,6 +77,11 @@ class CausalMethod:
         )
 
     @property
+    def contrast(self) -> None:
+        """None: the loss is a mean over clips."""
+        return
+
+    @property
     def notices(self) -> tuple[str, ...]:
         """Random weights, and what a frozen encoder means."""
         frozen = self.config.video_encoder.frozen

@@ -18,6 +18,19 @@ from train.clip_set import ClipSet
 from train.data import BatchSource
 
 BatchT = TypeVar("BatchT")
+Read = TypeVar("Read", contravariant=True)
+
+
+class Contrast(Protocol[Read]):
+    """A loss of all clips of a step together, cut where clips first meet: at their features."""
+
+    def features(self, model: nn.Module, batch: Read) -> dict[str, Tensor]:
+        """What the loss sees of the clips of a batch: tensors (n, ...) by name, each row of its clip alone."""
+        ...
+
+    def joint_loss(self, model: nn.Module, features: Mapping[str, Tensor], targets: Tensor) -> Tensor:
+        """The loss of n clips, a mean over them. features: as above; targets: (n,)."""
+        ...
 
 
 class Method(Protocol[BatchT]):
@@ -27,6 +40,11 @@ class Method(Protocol[BatchT]):
     """The task's text embeddings; their class names are the model's."""
     advice: str
     """What to do when the device runs out of memory."""
+
+    @property
+    def contrast(self) -> Contrast[BatchT] | None:
+        """How the loss is cut where clips are contrasted with each other; None where every clip has its own."""
+        ...
 
     @property
     def readers(self) -> tuple[StreamReader, ...]:
@@ -62,7 +80,7 @@ class Method(Protocol[BatchT]):
         ...
 
     def loss(self, model: nn.Module, batch: BatchT) -> Tensor:
-        """The training loss of a batch, a mean over its clips."""
+        """The training loss of a batch, a mean over its clips; of a contrast, that of these clips alone."""
         ...
 
     def predictor(self, model: nn.Module) -> Callable[[BatchT], Tensor]:

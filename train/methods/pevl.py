@@ -36,8 +36,8 @@ class PeVLMethod:
     """PeVL with one configuration and one cache; see `Method`."""
 
     advice = (
-        "Set a smaller train.batch_size (contrastive losses want 32 and more), fewer frames, or train.precision = "
-        '"bf16"; a run cannot be continued with other values'
+        "Set train.pevl.gradient_cache = true and raise train.accumulate (fewer clips in one forward pass, one forward "
+        "pass more), or set train.pevl.gradient_checkpointing = true; the run continues with either"
     )
 
     def __init__(
@@ -85,6 +85,11 @@ class PeVLMethod:
             self.text.fingerprint,
             *(reader.fingerprint for reader in self.readers),
         )
+
+    @property
+    def contrast(self) -> "PeVLMethod | None":
+        """Features of clips and their joint loss; None where neither texts nor refinement compare clips."""
+        return self if self.config.pevl.contrasts_clips else None
 
     @property
     def notices(self) -> tuple[str, ...]:
@@ -148,8 +153,17 @@ class PeVLMethod:
 
     def loss(self, model: nn.Module, batch: PoseBatch) -> Tensor:
         """L_t + lambda_R L_R over the clips of the batch."""
+        return self.joint_loss(model, self.features(model, batch), batch.targets)
+
+    def features(self, model: nn.Module, batch: PoseBatch) -> dict[str, Tensor]:
+        """The parts of `VisualFeatures` that are there."""
         assert isinstance(model, PeVL)
-        return model.loss(self._visual(model, batch), batch.targets)
+        return {name: part for name, part in vars(self._visual(model, batch)).items() if part is not None}
+
+    def joint_loss(self, model: nn.Module, features: Mapping[str, Tensor], targets: Tensor) -> Tensor:
+        """L_t + lambda_R L_R over all clips whose features are given."""
+        assert isinstance(model, PeVL)
+        return model.loss(VisualFeatures(**features), targets)
 
     def predictor(self, model: nn.Module) -> Callable[[PoseBatch], Tensor]:
         """Mean logits over the views; the prompts are encoded here, once."""

@@ -39,9 +39,9 @@ class VisualFeatures:
     video, pose (n, D); pose_frames (n, T, D); the unrefined ones are V and P before the UCMR block (n, D).
     """
 
-    video: Tensor | None
-    pose: Tensor | None
-    pose_frames: Tensor | None
+    video: Tensor | None = None
+    pose: Tensor | None = None
+    pose_frames: Tensor | None = None
     unrefined_video: Tensor | None = None
     unrefined_pose: Tensor | None = None
 

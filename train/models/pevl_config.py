@@ -52,6 +52,11 @@ class PeVLConfig:
     """Without any adapter: compute image tokens once, of the test views, and train on them without augmentation."""
     gradient_checkpointing: bool = False
     """Recompute each block of the towers in the backward pass: much less memory, about a third more time."""
+    gradient_cache: bool = False
+    """With train.accumulate: features of all shares first, then their loss, then each share once more (two passes).
+
+    The loss is that of the whole batch, every clip against every other; without it a split batch is refused.
+    """
     ratio: float = 0.25
     """Bottleneck of video and pose adapters, as a share of the width."""
     text_ratio: float = 0.5

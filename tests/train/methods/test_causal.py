@@ -14,7 +14,7 @@ from cache.errors import ConfigError
 from cache.manifest import Dataset
 from cache.run import Run
 from tests.train.runs import run_training, tiny_config, weights_of, write_toys
-from train import loop, video_tokens
+from train import trainer, video_tokens
 from train.config import TrainConfig
 from train.data import Batch
 from train.experiment import Experiment
@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _save_after_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr(trainer, "SECONDS_BETWEEN_SAVES", 0.0)
 
 
 def pcmci_config(heads: Mapping[str, Any] | None = None, **changes: Any) -> TrainConfig:  # noqa: ANN401
@@ -67,7 +67,7 @@ def model_and_batch(folder: Path, config: TrainConfig) -> tuple[CausalMethod, PC
 
 def stop_after(folder: Path, config: TrainConfig, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run named `stopped` that was stopped after some steps."""
-    plain, left = loop.Trainer._step, iter(range(steps))
+    plain, left = trainer.Trainer._step, iter(range(steps))
 
     def step(*arguments: Any) -> None:  # noqa: ANN401
         if next(left, None) is None:
@@ -75,7 +75,7 @@ def stop_after(folder: Path, config: TrainConfig, steps: int, monkeypatch: pytes
         plain(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Trainer, "_step", step)
+        patch.setattr(trainer.Trainer, "_step", step)
         with pytest.raises(Stopped):
             run_training(folder, config, name="stopped")
     assert Run.open(folder / "stopped").info.status == "running"

@@ -17,7 +17,7 @@ from cache.skeletons import COCO_17
 from tests.train.pose_runs import logits_table, pose_config, write_pose_toys
 from tests.train.runs import run_training, weights_of
 from tests.train.tiny_clip import reference, write_model
-from train import loop
+from train import trainer
 from train.config import TrainConfig
 from train.experiment import Experiment
 from train.frames import normalise
@@ -75,17 +75,17 @@ def test_a_run_trains_writes_logits_and_predicts_the_same_again(folder: Path) ->
 
 
 def test_a_stopped_run_continues_to_the_same_weights(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr(trainer, "SECONDS_BETWEEN_SAVES", 0.0)
     whole = run_training(folder, pose_config(folder), name="whole")
-    plain, calls = loop.Trainer._step, iter(range(100))
+    plain, calls = trainer.Trainer._step, iter(range(100))
 
-    def stopping(trainer: loop.Trainer, *arguments: Any) -> None:  # noqa: ANN401
+    def stopping(trainer: trainer.Trainer, *arguments: Any) -> None:  # noqa: ANN401
         if next(calls) == 3:
             raise KeyboardInterrupt
         plain(trainer, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Trainer, "_step", stopping)
+        patch.setattr(trainer.Trainer, "_step", stopping)
         with pytest.raises(KeyboardInterrupt):
             run_training(folder, pose_config(folder), name="stopped")
     stopped = run_training(folder, pose_config(folder), name="stopped")

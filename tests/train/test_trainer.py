@@ -19,12 +19,12 @@ from cache.run import Run
 from tests import toys
 from tests.toys import ACTIVITY, toy_text
 from tests.train.runs import open_store, run_training, tiny_config, weights_of, write_toys
-from train import loop
+from train import trainer
 from train.config import OptimizerConfig, TrainConfig
 from train.data import TokenSource
 from train.experiment import Experiment
-from train.loop import Trainer
 from train.sampling import Indices, epoch_order
+from train.trainer import Trainer
 
 
 class Stopped(BaseException):
@@ -39,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _save_after_every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr(trainer, "SECONDS_BETWEEN_SAVES", 0.0)
 
 
 def stop_before_step(number: int) -> Callable[..., None]:
@@ -216,7 +216,7 @@ def test_the_first_best_epoch_is_the_one_predicted(folder: Path, monkeypatch: py
     second = run_training(folder, replace(config, epochs=2), name="second").predictions("test").logits
     scores = [0.2, 0.7, 0.4, 0.7, 0.1]
     remaining = iter(scores)
-    monkeypatch.setattr(loop, "score", lambda *_: next(remaining))
+    monkeypatch.setattr(trainer, "score", lambda *_: next(remaining))
     run = run_training(folder, replace(config, validation_split="test"))
     assert [row["test.acc1"] for row in run.metrics()] == scores
     found = run.predictions("test")
@@ -290,8 +290,8 @@ import os, signal, sys
 from pathlib import Path
 from cache import atomic
 from tests.train.runs import run_training, tiny_config
-from train import loop
-loop.SECONDS_BETWEEN_SAVES = 0.0
+from train import trainer
+trainer.SECONDS_BETWEEN_SAVES = 0.0
 plain, left = atomic._write_temporary, [int(sys.argv[2])]
 def mortal(path, data):
     temporary = plain(path, data)

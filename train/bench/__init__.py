@@ -1,0 +1,1 @@
+"""How fast training and what it reads from are on this machine."""
