@@ -114,7 +114,7 @@ def count_costs(recipe: Recipe, *, num_classes: int | None = None) -> CostReport
     is_pevl = config.method == "pevl"
     clip = config.pevl.clip if is_pevl else recipe.extract.image_encoder.model
     key = "train.pevl.clip" if is_pevl else "extract.image_encoder.model"
-    num_classes = num_classes or _classes_of(recipe.name, config.task)
+    num_classes = num_classes or classes_of(recipe.name, config.task)
     num_joints = next((count for name, count in _NUM_JOINTS.items() if _is_on(recipe.name, name)), _COCO_JOINTS)
     return CostReport(
         recipe=recipe.name,
@@ -126,7 +126,8 @@ def count_costs(recipe: Recipe, *, num_classes: int | None = None) -> CostReport
     )
 
 
-def _classes_of(recipe: str, task: str) -> int | None:
+def classes_of(recipe: str, task: str) -> int | None:
+    """C of the data set that a recipe is named after; None where that is not known."""
     found = (count for (name, of_task), count in _NUM_CLASSES.items() if of_task == task and _is_on(recipe, name))
     return next(found, None)
 

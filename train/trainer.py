@@ -13,7 +13,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -168,21 +168,25 @@ class Trainer:
 
     def _train_epoch(self, bar: Progress | None) -> None:
         """The steps that are left of the current epoch."""
-        config, epoch = self.config, self.position.epoch
-        order = epoch_order(len(self.source.clip_set), config.seed, epoch)
-        pieces = list(batches(order, config.batch_size, first=self.position.step, smallest=config.smallest_batch))
-        parts = [self._own_parts(piece) for piece in pieces]
+        config = self.config
+        order = epoch_order(len(self.source.clip_set), config.seed, self.position.epoch)
+        first, smallest = self.position.step, config.smallest_batch
+        self.train_on(self.source, list(batches(order, config.batch_size, first=first, smallest=smallest)), bar)
+
+    def train_on(self, source: BatchSource[Any], pieces: Sequence[Indices], bar: Progress | None = None) -> None:
+        """A step on each piece of clip numbers, of the batches that `source` gives for them."""
+        parts = [self.own_parts(piece) for piece in pieces]
         self.model.train()
-        with contextlib.closing(self.source.batches(itertools.chain(*parts), epoch)) as stream:
+        with contextlib.closing(source.batches(itertools.chain(*parts), self.position.epoch)) as stream:
             for piece, own in zip(pieces, parts, strict=True):
                 self._step(itertools.islice(stream, len(own)), piece)
                 if bar is not None:
                     bar.advance()
-                is_time = time.monotonic() - self._saved_at > 60 * config.checkpoint_minutes
+                is_time = time.monotonic() - self._saved_at > 60 * self.config.checkpoint_minutes
                 if self.processes.agree(is_time):
                     self._save()
 
-    def _own_parts(self, piece: Indices) -> list[Indices]:
+    def own_parts(self, piece: Indices) -> list[Indices]:
         """This process's clips of a batch, by forward pass; one for company where it has none."""
         own = self.processes.shares(piece)[self.processes.rank]
         return np.array_split(own, min(self.config.accumulate, len(own))) if len(own) else [piece[:1]]

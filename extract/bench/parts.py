@@ -128,7 +128,7 @@ class Parts:
         from extract.decoding.resizing import preprocess
 
         prompts = self.models.visual_prompts
-        with _threads(1):
+        with threads(1):
             inputs = measured.run(RESIZING, lambda: preprocess(prepared.pixels["images"], prompts.encoder.spec))
         size = prompts.batch.current
         batch = torch.cat([inputs] * math.ceil(size / len(inputs)))[:size].to(self.models.device)
@@ -184,7 +184,8 @@ def mean(costs: Sequence[Mapping[str, Cost]]) -> dict[str, Cost]:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def threads(count: int) -> Iterator[None]:
+    """Inside, torch computes on so many threads."""
     import torch
 
     before = torch.get_num_threads()

@@ -74,7 +74,7 @@ def gradients(trainer: Trainer, piece: Indices) -> Mapping[str, Tensor]:
     before = trainer._loss_sum.clone()
     with torch.no_grad():
         weights = [parameter.clone() for parameter in trainer.model.parameters()]
-    trainer._step(trainer.source.batches(trainer._own_parts(piece), 0), piece)
+    trainer._step(trainer.source.batches(trainer.own_parts(piece), 0), piece)
     with torch.no_grad():
         for parameter, weight in zip(trainer.model.parameters(), weights, strict=True):
             parameter.copy_(weight)

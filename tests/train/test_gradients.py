@@ -64,7 +64,7 @@ def test_without_the_gradient_cache_a_split_contrast_is_another_objective(folder
     made = trainer_of(folder, configs(folder, accumulate=4)["pevl"], ALONE)
     found = gradients(made, pieces()["whole"])
     made.optimizer.zero_grad()
-    for batch in made.source.batches(made._own_parts(pieces()["whole"]), 0):
+    for batch in made.source.batches(made.own_parts(pieces()["whole"]), 0):
         (made.experiment.method.loss(made.model, batch) / 4).backward()
     apart = made.model.get_parameter("video_projection.weight").grad
     assert apart is not None

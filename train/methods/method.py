@@ -16,6 +16,7 @@ from cache.store import StreamReader
 from cache.text import TextFeatures
 from train.clip_set import ClipSet
 from train.data import BatchSource
+from train.tokens import TokenCache
 
 BatchT = TypeVar("BatchT")
 Read = TypeVar("Read", contravariant=True)
@@ -40,6 +41,8 @@ class Method(Protocol[BatchT]):
     """The task's text embeddings; their class names are the model's."""
     advice: str
     """What to do when the device runs out of memory."""
+    token_cache: TokenCache | None
+    """Where the tokens of a frozen encoder are; None where frames are read."""
 
     @property
     def contrast(self) -> Contrast[BatchT] | None:

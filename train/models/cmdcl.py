@@ -36,7 +36,10 @@ class CMDCLConfig(CausalConfig):
     tau_v: float = 1.0
     """Temperature of VCI's scores. Chosen: layer-normalised inputs have products of order 1."""
     class_chunk: int = 64
-    """Classes whose VCI scores are in memory together; changes memory and time, not the result."""
+    """Classes whose VCI scores are in memory together; changes memory and time, not the result.
+
+    VCI holds at most 12 bytes x D x (class_chunk x L + C + L) for each clip of a forward pass.
+    """
     temporal_control: bool = False
     """Only without VCI: the Q-Former reads V^(H), to tell VCI's effect from its temporal layers'."""
     sta_layers: int = 6

@@ -74,7 +74,7 @@ class PCMCIConfig(CausalConfig):
     tau_v: float = 1.0
     """Temperature of ivc = "elementwise"."""
     class_chunk: int = 64
-    """Classes whose elementwise scores are in memory together; changes memory and time, not the result."""
+    """Classes whose elementwise scores are in memory together, as CMDCL's; changes memory and time, not the result."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
