@@ -119,7 +119,7 @@ class StreamReader:
             out = np.empty(shape, first.dtype)
         elif out.shape != shape or out.dtype != first.dtype or not out.flags.c_contiguous:
             raise ValueError(f"out is {out.dtype} {out.shape}; expected {first.dtype} {shape}, C-contiguous")
-        target = memoryview(out).cast("B")
+        target = out.data.cast("B")
         try:
             for span, piece in zip(_spans(len(clip_ids), first.nbytes), pieces, strict=True):
                 target[span] = piece  # a bare memmove: numpy's own assignment has three times the overhead

@@ -141,7 +141,7 @@ class FrameSource:
         prompts = host_tensor((len(piece), num_frames, width), torch.float32, self.device)
         frames = host_tensor((len(piece), num_frames, 3, size, size), torch.uint8, self.device)
         batch = Batch(visual_prompts=prompts, frames=frames, targets=self._targets[torch.from_numpy(piece)])
-        jobs = [
+        jobs: list[Callable[[], None]] = [
             partial(self._read, number, epoch, own_prompts, own_frames)
             for number, own_prompts, own_frames in zip(piece.tolist(), prompts, frames, strict=True)
         ]

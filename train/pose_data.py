@@ -181,7 +181,9 @@ class PoseSource:
             frames=self._empty_frames(len(piece), num_views),
             joints=self._empty_joints(len(piece), num_views),
         )
-        jobs = [partial(self._read, batch, position, number, epoch) for position, number in enumerate(piece.tolist())]
+        jobs: list[Callable[[], None]] = [
+            partial(self._read, batch, position, number, epoch) for position, number in enumerate(piece.tolist())
+        ]
         return batch, jobs
 
     def _empty_frames(self, num_clips: int, num_views: int) -> Tensor | None:

@@ -58,9 +58,9 @@ def _places(sizes: Mapping[str, int], asked: Residency, device: torch.device) ->
     left = {place: SHARE * (_free(place) or 0) for place in dict.fromkeys((device, _CPU))}
     places: dict[str, torch.device | None] = {}
     for name in sorted(sizes, key=sizes.__getitem__):
-        places[name] = next((place for place, room in left.items() if sizes[name] <= room), None)
-        if places[name] is not None:
-            left[places[name]] -= sizes[name]
+        nearest = places[name] = next((place for place, room in left.items() if sizes[name] <= room), None)
+        if nearest is not None:
+            left[nearest] -= sizes[name]
     return places
 
 

@@ -76,16 +76,19 @@ def test_batches_come_in_order_however_long_a_clip_takes() -> None:
 
 def test_nothing_is_read_for_a_consumer_that_has_left() -> None:
     seen: list[int] = []
+    left = threading.Event()
 
     def read(number: int) -> int:
-        time.sleep(0.01)
+        if number >= 20:  # the second batch
+            left.wait()
         seen.append(number)
         return number
 
-    with contextlib.closing(read_ahead(pieces_of(100, 1), filling(read), threads=2)) as batches:
+    with contextlib.closing(read_ahead(pieces_of(4, 20), filling(read), threads=2)) as batches:
         next(batches)
+        threading.Timer(0.5, left.set).start()  # when it has left long ago
     assert not decode_threads()
-    assert len(seen) <= 6
+    assert 20 <= len(seen) <= 22  # with the two clips that had begun
 
 
 def test_an_error_reaches_the_consumer_at_its_batch_and_ends_the_threads() -> None:

@@ -1,14 +1,21 @@
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from cache.errors import ConfigError
 from cache.log_level import NOTE
+from cache.manifest import Dataset
+from tests.train.pose_runs import pose_config, write_pose_toys
+from tests.train.runs import run_training, tiny_config, write_toys
 from train import residency
 from train.config import Residency
+from train.experiment import Experiment
 from train.residency import settle
 from train.row_table import RowTable
 
@@ -115,3 +122,41 @@ def test_one_line_says_what_lives_where(caplog: pytest.LogCaptureFixture) -> Non
     )
     assert "on disk, memory-mapped, decoded in" in lines[1]
     assert len(lines) == 2
+
+
+@pytest.mark.parametrize("method", ["cmdcl", "pevl"])
+def test_a_run_is_the_same_wherever_its_features_live(tmp_path: Path, method: str) -> None:
+    if method == "pevl":
+        write_pose_toys(tmp_path)
+        config = pose_config(tmp_path, adapters=(), p2v="off", v2p=False, fusion="concat", batch_size=3)
+    else:
+        write_toys(tmp_path)
+        config = tiny_config(frozen=True)
+    places: tuple[Residency, ...] = ("memory_map", "ram", "device")
+    runs = [run_training(tmp_path, replace(config, features=place), name=place) for place in places]
+    expected = runs[0].predictions("test").logits
+    for run in runs[1:]:
+        np.testing.assert_array_equal(run.predictions("test").logits, expected)
+
+
+def test_only_what_is_read_in_every_epoch_is_moved(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_toys(tmp_path)
+    caplog.set_level(logging.INFO)
+    config = tiny_config(frozen=True, features="ram")
+    dataset = Dataset.read(tmp_path / "dataset")
+    experiment = Experiment.open(dataset, tmp_path / "cache", config, splits=("train", "test"))
+    for for_training, place in ((False, None), (True, CPU)):
+        sources = experiment.sources(CPU, progress=False, for_training=for_training)
+        lived = {split: {own.device for own in source.tables(training=True)} for split, source in sources.items()}
+        assert lived == {"train": {place}, "test": {None}}
+    lines = [record.getMessage() for record in caplog.records if record.levelno == NOTE]
+    assert lines == [
+        "features: visual_prompts (1.02e-06 GB) in RAM, video_tokens (2.05e-06 GB) in RAM (train.features = ram)"
+    ]
+
+
+def test_a_finished_run_may_be_continued_with_its_features_elsewhere(tmp_path: Path) -> None:
+    write_toys(tmp_path)
+    config = tiny_config(frozen=True, features="ram", epochs=1)
+    run_training(tmp_path, config)
+    assert run_training(tmp_path, replace(config, features="memory_map")).info.status == "finished"
