@@ -50,7 +50,15 @@ class Batch:
         )
 
 
-class BatchSource(Protocol[BatchT_co]):
+class Batches(Protocol[BatchT_co]):
+    """Whatever gives batches: all that a training step needs."""
+
+    def batches(self, pieces: Iterable[Indices], epoch: int | None) -> Generator[BatchT_co]:
+        """One batch per piece of clip numbers; `epoch` None is the test view."""
+        ...
+
+
+class BatchSource(Batches[BatchT_co], Protocol[BatchT_co]):
     """Batches of one clip set."""
 
     clip_set: ClipSet
@@ -59,10 +67,6 @@ class BatchSource(Protocol[BatchT_co]):
 
     def tables(self, *, training: bool) -> Sequence[RowTable]:
         """What is the same in every epoch of training, or in every pass over the test view, and may live elsewhere."""
-        ...
-
-    def batches(self, pieces: Iterable[Indices], epoch: int | None) -> Generator[BatchT_co]:
-        """One batch per piece of clip numbers; `epoch` None is the test view."""
         ...
 
 

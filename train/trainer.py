@@ -26,7 +26,7 @@ from cache.progress import Progress
 from cache.run import Run
 from train import checkpoint
 from train.checkpoint import Position
-from train.data import BatchSource
+from train.data import Batches, BatchSource
 from train.divergence import diverged
 from train.experiment import Experiment
 from train.gradients import Gradients, Shares
@@ -173,7 +173,7 @@ class Trainer:
         first, smallest = self.position.step, config.smallest_batch
         self.train_on(self.source, list(batches(order, config.batch_size, first=first, smallest=smallest)), bar)
 
-    def train_on(self, source: BatchSource[Any], pieces: Sequence[Indices], bar: Progress | None = None) -> None:
+    def train_on(self, source: Batches[Any], pieces: Sequence[Indices], bar: Progress | None = None) -> None:
         """A step on each piece of clip numbers, of the batches that `source` gives for them."""
         parts = [self.own_parts(piece) for piece in pieces]
         self.model.train()

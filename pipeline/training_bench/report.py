@@ -85,7 +85,7 @@ class TrainingReport:
     @property
     def step(self) -> dict[str, float]:
         """Seconds of a step from the cache: by part, and all of it."""
-        parts = {part: median(entry.cached.parts[part] for entry in self.rounds) for part in PARTS}
+        parts: dict[str, float] = {part: median(entry.cached.parts[part] for entry in self.rounds) for part in PARTS}
         return {**parts, "whole": median(entry.cached.seconds_per_clip * self.num_clips for entry in self.rounds)}
 
     @property

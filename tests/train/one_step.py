@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,9 +35,9 @@ NUM_CLIPS = 24
 def configs(folder: Path, *, accumulate: int = 1) -> dict[str, TrainConfig]:
     """Every method without dropout and DropPath, all of its parts on; batches of 16."""
     plain = replace(tiny_config().video_encoder, drop_path=0.0)
-    causal = {"video_encoder": plain, "batch_size": 16, "accumulate": accumulate}
+    causal: dict[str, Any] = {"video_encoder": plain, "batch_size": 16, "accumulate": accumulate}
     pcmci = PCMCIConfig(dim=16, bases=2, qformer_heads=2, qformer_ffn=32, dropout=0.0)
-    joint = {"drop_path": 0.0, "gradient_cache": True, "strength_text": "live"}
+    joint: dict[str, Any] = {"drop_path": 0.0, "gradient_cache": True, "strength_text": "live"}
     found = {
         "cmdcl": tiny_config(cmdcl=replace(HEADS, dropout=0.0), **causal),
         "pcmci": tiny_config(method="pcmci", task="atomic", pcmci=pcmci, **causal),

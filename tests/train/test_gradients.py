@@ -33,9 +33,7 @@ def assert_close(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) ->
     assert found.keys() == expected.keys()
     assert max(value.abs().max() for value in expected.values()) > 0.01
     for name, value in expected.items():
-        torch.testing.assert_close(
-            found[name], value, atol=1e-5, rtol=1e-5, msg=lambda text, name=name: f"{name}: {text}"
-        )
+        torch.testing.assert_close(found[name], value, atol=1e-5, rtol=1e-5, msg=name)
 
 
 @pytest.mark.parametrize("method", ["cmdcl", "pcmci", "pevl"])

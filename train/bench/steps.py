@@ -21,7 +21,7 @@ import torch
 
 from train import run_directory
 from train.clip_set import ClipSet
-from train.data import BatchSource
+from train.data import Batches
 from train.experiment import Experiment
 from train.sampling import Indices, epoch_order
 from train.step_clock import PARTS, Part, StepClock
@@ -119,7 +119,7 @@ class StepBench:
         sources = {experiment.config.train_split: self.source}
         self.trainer = Trainer(experiment, run, sources, experiment.build_model(), device, clock=self._clock)
 
-    def train_on(self, source: BatchSource[Any], num_steps: int) -> Steps:
+    def train_on(self, source: Batches[Any], num_steps: int) -> Steps:
         """Steps on batches of a source, after WARM_UP others."""
         pieces = self._pieces(WARM_UP + num_steps)
         self._clock.begin()
@@ -158,8 +158,8 @@ class StepBench:
 class _ReadOn:
     """A source that is asked for one batch more than anybody takes."""
 
-    def __init__(self, source: BatchSource[Any]) -> None:
-        self.clip_set, self._source = source.clip_set, source
+    def __init__(self, source: Batches[Any]) -> None:
+        self._source = source
 
     def batches(self, pieces: Iterable[Indices], epoch: int | None) -> Generator[Any]:
         """See BatchSource."""
