@@ -83,6 +83,12 @@ def unpack_texts(name: str, arrays: Mapping[str, Array]) -> tuple[str, ...]:
     return tuple(blob[start:stop].decode("utf-8", "surrogateescape") for start, stop in pairs)
 
 
+def unpack_text(name: str, arrays: Mapping[str, Array], index: int) -> str:
+    """One of the texts that `pack_texts` packed."""
+    start, stop = arrays[f"{name}_offsets"][index : index + 2].tolist()
+    return arrays[name][start:stop].tobytes().decode("utf-8", "surrogateescape")
+
+
 def pack_blobs(name: str, blobs: Sequence[bytes]) -> dict[str, Array]:
     """Like `pack_texts`, for bytes (JPEG files)."""
     return {

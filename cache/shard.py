@@ -63,7 +63,7 @@ class Shard:
         """Where the rows of clip `index` come from."""
         rare = [name for name in _PROVENANCE_RARE if name in self.arrays]
         numbers = {name: int(self.arrays[name][index]) for name in (*_PROVENANCE_NUMBERS, *rare)}
-        texts = {name: array_file.unpack_texts(name, self.arrays)[index] for name in _PROVENANCE_TEXTS}
+        texts = {name: array_file.unpack_text(name, self.arrays, index) for name in _PROVENANCE_TEXTS}
         span = {name: float(self.arrays[name][index]) for name in _PROVENANCE_SPAN}
         open_ended = {name: None if math.isnan(seconds) else seconds for name, seconds in span.items()}
         return Provenance(**numbers, **texts, **open_ended)  # type: ignore[arg-type]

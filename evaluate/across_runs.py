@@ -78,7 +78,7 @@ def over_seeds(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The document's `over_seeds`: the headline where one configuration was trained with several seeds."""
     keys = ("dataset", "task", "protocol", "method", "variant")
     rows = []
-    for family in _families(runs):
+    for family in families([run for run in runs if run["splits"]]):
         members = _one_run_per_seed(family)
         for split in sorted(set(itertools.chain.from_iterable(run["splits"] for run in members))):
             inside = [run for run in members if split in run["splits"]]
@@ -87,19 +87,32 @@ def over_seeds(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             metric = inside[0]["headline"]
             values = [run["splits"][split][metric] for run in inside]
             row = {"split": split, "metric": metric, "runs": [run["label"] for run in inside], "num_seeds": len(inside)}
-            spread = {"mean": float(np.mean(values)), "sd": float(np.std(values, ddof=1))}
-            rows.append({**{key: inside[0][key] for key in keys}, **row, **spread})
+            rows.append({**{key: inside[0][key] for key in keys}, **row, **spread(values)})
     return rows
 
 
-def _families(runs: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
-    """Evaluated runs that differ in their seed alone: the same resolved configuration on the same features."""
+def spread(values: Sequence[float]) -> dict[str, float | None]:
+    """Mean and standard deviation of a sample; one value has no deviation."""
+    deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"mean": float(np.mean(values)), "sd": deviation}
+
+
+def families(runs: Sequence[Mapping[str, Any]]) -> list[list[Mapping[str, Any]]]:
+    """Runs that differ in their seed alone: the same resolved configuration on the same features."""
     found: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
-    for run in (run for run in runs if run["splits"]):
+    for run in runs:
         training = {key: value for key, value in run["config"].get("train", {}).items() if key != "seed"}
         made_of = json.dumps([{**run["config"], "train": training}, run["fingerprints"]], sort_keys=True)
         found.setdefault((*question(run), run["headline"], run["method"], run["variant"], made_of), []).append(run)
     return list(found.values())
+
+
+def family_name(family: Sequence[Mapping[str, Any]]) -> str:
+    """The labels of its runs; what stands before their numbers once, if it is the same: "tci/seed0, 1, 2"."""
+    labels = [run["label"] for run in family]
+    starts = {label.rstrip("0123456789") for label in labels}
+    start = starts.pop() if len(starts) == 1 else ""
+    return start + ", ".join(label.removeprefix(start) for label in labels)
 
 
 def _one_run_per_seed(family: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

@@ -27,7 +27,7 @@ _INK, _GRID = "#010203", "#010204"
 _SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#7f7f7f")
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "h")
 _WIDTH = 5.4  # inches: read at full size on a wide page and at two thirds on a phone
-_MOST_BARS = 60
+_MOST_BARS, _MOST_MARKERS = 60, 20
 _STYLE: dict[Any, Any] = {
     "svg.hashsalt": "deconfound",
     "svg.fonttype": "none",
@@ -56,6 +56,10 @@ _STYLE: dict[Any, Any] = {
 }
 
 
+Line = Sequence[tuple[float, float]]
+"""Points (epoch, value)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Point:
     """A value with its interval, which need not hold it, both in the unit of the axis; None: no interval."""
@@ -64,28 +68,42 @@ class Point:
     interval: tuple[float, float] | None = None
 
 
-def learning_curves(
-    curves: Mapping[str, Sequence[tuple[float, float]]], *, y_label: str, x_label: str = "epoch"
-) -> str:
-    """One line per series of (epoch, value); series without points are left out.
+def learning_curves(curves: Mapping[str, Sequence[Line]], *, y_label: str, x_label: str = "epoch") -> str:
+    """A colour per series: its one line, or a thin line for each of several and their mean over it.
+
+    Args:
+        curves: name -> lines of (epoch, value), for example one for each seed; lines without points are left out.
+        y_label: what the values are, and their unit.
+        x_label: what the epochs are.
 
     Raises:
-        ValueError: no series has a finite point.
+        ValueError: no line has a finite point.
     """
-    points = {name: _finite_points(line) for name, line in curves.items()}
-    points = {name: line for name, line in points.items() if len(line)}
+    points = {name: [line for line in map(_finite_points, lines) if len(line)] for name, lines in curves.items()}
+    points = {name: lines for name, lines in points.items() if lines}
     if not points:
         raise ValueError("there is no finite point to draw a learning curve of")
     with mpl.rc_context(_STYLE):
         figure, axes = _new(3.0)
-        for number, (name, line) in enumerate(points.items()):
+        for number, (name, lines) in enumerate(points.items()):
             style = _series_style(number)
-            axes.plot(line[:, 0], line[:, 1], label=name, linewidth=1.6, markersize=4, **style)
+            for line in lines if len(lines) > 1 else []:
+                axes.plot(*line.T, color=style["color"], linewidth=0.9, alpha=0.55)
+            mean = _mean_line(lines)
+            every = max(1, len(mean) // _MOST_MARKERS)
+            axes.plot(*mean.T, label=name, linewidth=1.6, markersize=4, markevery=every, **style)
         axes.set(xlabel=x_label, ylabel=y_label)
         axes.xaxis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 5, 10], integer=True))
         axes.grid(axis="y")
         _legend(figure, axes, len(points))
         return _svg(figure)
+
+
+def _mean_line(lines: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+    """The mean at every epoch that all lines have; lines (points, 2) hold an epoch once."""
+    values = [dict(line.tolist()) for line in lines]
+    shared = sorted(set(values[0]).intersection(*values[1:]))
+    return np.array([(epoch, np.mean([line[epoch] for line in values])) for epoch in shared]).reshape(-1, 2)
 
 
 def class_bars(values: Mapping[str, float], *, x_label: str, mean: float | None = None) -> str:
@@ -221,7 +239,7 @@ def _series_style(number: int) -> dict[str, Any]:
     }
 
 
-def _finite_points(line: Sequence[tuple[float, float]]) -> npt.NDArray[np.float64]:
+def _finite_points(line: Line) -> npt.NDArray[np.float64]:
     points = np.array([point for point in line if np.isfinite(point).all()], dtype=np.float64)
     return points.reshape(-1, 2)
 

@@ -18,13 +18,14 @@ import numpy as np
 from cache import atomic
 from cache.run import Run
 from evaluate import figures, report_text, tables
-from evaluate.across_runs import question
+from evaluate.across_runs import families, family_name, question
 from evaluate.page import Page
 from evaluate.summary import summarise
 from evaluate.tables import METRIC_NAMES, Table, percent
 from evaluate.uncertainty import LEVEL_TEXT
 
 _MOST_FIGURES = 24
+_FIRST_KEYS = ("epoch", "loss")  # of a row of metrics.jsonl; the others are folded away
 _METHOD = [
     "Every number is computed in float64 from the raw float32 logits that the run stored.",
     "mAP, macro: average precision per class (ties enter together, as in scikit-learn), averaged over the classes that "
@@ -154,24 +155,49 @@ def _points(runs: Sequence[Mapping[str, Any]], metric: str) -> dict[str, dict[st
 
 
 def _curves_section(page: Page, runs: Sequence[Mapping[str, Any]]) -> None:
-    losses = {run["label"]: _curve(run, "loss", 1.0) for run in runs}
-    if not any(losses.values()):
-        return
-    page.section("Learning curves")
-    caption = "Training loss, mean of each epoch."
-    page.figure(figures.learning_curves(losses, y_label="training loss"), caption=caption)
-    names = [key for run in runs for row in run["curves"] for key in row if "." in key]
-    for key in dict.fromkeys(names):
+    tasks: dict[str, list[Mapping[str, Any]]] = {}
+    for run in (run for run in runs if run["curves"]):
+        tasks.setdefault(run["task"], []).append(run)
+    if tasks:
+        page.section("Learning curves")
+    if any(len(family) > 1 for inside in tasks.values() for family in families(inside)):
+        page.paragraph("Thin lines are runs that differ in their seed alone; the thick one is their mean.")
+    for task, inside in tasks.items():
+        if len(tasks) > 1:
+            page.heading(task)
+        _task_curves(page, inside)
+
+
+def _task_curves(page: Page, runs: Sequence[Mapping[str, Any]]) -> None:
+    if losses := _curves(runs, "loss"):
+        svg = figures.learning_curves(losses, y_label="training loss")
+        page.figure(svg, caption="Training loss, mean of each epoch.")
+    keys = dict.fromkeys(key for run in runs for row in run["curves"] for key in row)
+    for key in (key for key in keys if "." in key):
         split, metric = key.split(".", 1)
-        lines = {run["label"]: _curve(run, key, 100.0) for run in runs}
-        if metric in METRIC_NAMES and any(lines.values()):
+        if metric in METRIC_NAMES and (lines := _curves(runs, key, 100.0)):
             svg = figures.learning_curves(lines, y_label=f"{METRIC_NAMES[metric]}, %")
             page.figure(svg, caption=f"{METRIC_NAMES[metric]} on {split} after each epoch.")
+    others = {key.replace("_", " "): _curves(runs, key) for key in keys if "." not in key and key not in _FIRST_KEYS}
+    others = {name: lines for name, lines in others.items() if lines}
+    if others:
+        with page.folded(f"Other curves: {', '.join(others)}"):
+            for name, lines in others.items():
+                page.figure(figures.learning_curves(lines, y_label=name), caption=f"{name.capitalize()} of each epoch.")
 
 
-def _curve(run: Mapping[str, Any], key: str, scale: float) -> list[tuple[float, float]]:
-    rows = [(row.get("epoch"), row.get(key)) for row in run["curves"]]
-    return [(float(epoch), scale * value) for epoch, value in rows if epoch is not None and value is not None]
+def _curves(runs: Sequence[Mapping[str, Any]], key: str, scale: float = 1.0) -> dict[str, list[figures.Line]]:
+    """A line per run, together where runs differ in their seed alone; without those that have no such values."""
+    found = {
+        family_name(family): [line for line in (_curve(run, key, scale) for run in family) if line]
+        for family in families(runs)
+    }
+    return {name: lines for name, lines in found.items() if lines}
+
+
+def _curve(run: Mapping[str, Any], key: str, scale: float) -> figures.Line:
+    rows = [(row["epoch"], row.get(key)) for row in run["curves"]]
+    return [(float(epoch), scale * value) for epoch, value in rows if isinstance(value, int | float)]
 
 
 def _classes_section(page: Page, runs: Sequence[Mapping[str, Any]]) -> None:

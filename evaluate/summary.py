@@ -86,13 +86,19 @@ def summarise(
 
 
 def _labels(runs: Sequence[Run]) -> list[str]:
-    """Run names, numbered where several runs share one."""
-    totals, seen = Counter(run.info.name for run in runs), Counter[str]()
+    """Run names; with their folder where a run of it shares its name with another, numbered if that is not enough."""
+    names = Counter(run.info.name for run in runs)
+    folders = [run.path.resolve().parent for run in runs]
+    shared = {folder for run, folder in zip(runs, folders, strict=True) if names[run.info.name] > 1}
+    found = [
+        f"{folder.name}/{run.info.name}" if folder in shared else run.info.name
+        for run, folder in zip(runs, folders, strict=True)
+    ]
+    totals, seen = Counter(found), Counter[str]()
     labels = []
-    for run in runs:
-        seen[run.info.name] += 1
-        many = totals[run.info.name] > 1
-        labels.append(f"{run.info.name} ({seen[run.info.name]})" if many else run.info.name)
+    for label in found:
+        seen[label] += 1
+        labels.append(f"{label} ({seen[label]})" if totals[label] > 1 else label)
     return labels
 
 

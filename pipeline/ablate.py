@@ -10,67 +10,27 @@ a table of all. A printed figure is never shown without the name of its dataset:
 what the paper found there, and nothing about this run.
 """
 
+import functools
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from cache import atomic
 from cache.errors import ConfigError
 from cache.manifest import Dataset
-from cache.run import Run
-from evaluate import tables
-from evaluate.benchmarks import Rule, judge
-from evaluate.coverage import coverage, remarks
-from evaluate.metrics import evaluate
+from evaluate.benchmarks import Rule
 from evaluate.paper import PaperResult
-from evaluate.tables import METRIC_NAMES, percent
+from evaluate.tables import METRIC_NAMES
 from pipeline.ablations import Ablation, Row
 from pipeline.config import load_recipe
+from pipeline.seeds import PlannedRun, ScoredRun, over_runs, spread_text, train_all, what_they_share
 from pipeline.tables import format_table
 from train.config import TrainConfig
 from train.loop import train
 
 _PAPER_METRICS = {"acc1": "Acc@1", "acc5": "Acc@5", "mean_class_acc": "mean class accuracy", "map": "mAP"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Result:
-    """One trained row with one seed.
-
-    Attributes:
-        run: its directory.
-        rule: what its predictions are judged by.
-        splits: metric values by split.
-        left_out: by split, the line on coverage and the remarks, in the shape of a summary's split.
-    """
-
-    run: Run
-    rule: Rule
-    splits: Mapping[str, Mapping[str, float]]
-    left_out: Mapping[str, Mapping[str, Any]]
-
-
-def parse_seeds(text: str) -> tuple[int, ...]:
-    """`0-4`, `0,2` or `3` as numbers.
-
-    Raises:
-        ConfigError: not of that form, or a seed is named twice.
-    """
-    seeds: list[int] = []
-    for part in text.split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
-        last = int(match[2] or match[1]) if match else -1
-        if match is None or last < int(match[1]):
-            raise ConfigError(f"--seeds {text!r}: give numbers and ranges, like 0-4 or 0,2")
-        seeds += range(int(match[1]), last + 1)
-    if len(set(seeds)) != len(seeds):
-        raise ConfigError(f"--seeds {text!r}: a seed is named twice")
-    return tuple(seeds)
 
 
 def ablate(
@@ -112,25 +72,28 @@ def ablate(
         DeconfoundError: as `train`.
     """
     folder = out / table.name
-    results: dict[tuple[str, int], _Result] = {}
+    configs = _configs(recipe, table, seeds, overrides)
+    planned = [
+        PlannedRun(
+            name=f"table {table.name}, row {label!r}, seed {seed}", path=folder / _run_name(label, seed), config=config
+        )
+        for (label, seed), config in configs.items()
+    ]
+    train_one = functools.partial(
+        train,
+        dataset,
+        dataset_folder,
+        cache,
+        recipe=recipe,
+        device=device,
+        verify=verify,
+        token_cache=token_cache,
+        progress=progress,
+    )
+    results: dict[tuple[str, int], ScoredRun] = {}
     document: dict[str, Any] = {}
-    for (label, seed), config in _configs(recipe, table, seeds, overrides).items():
-        try:
-            run = train(
-                dataset,
-                dataset_folder,
-                cache,
-                folder / _run_name(label, seed),
-                config,
-                recipe=recipe,
-                device=device,
-                verify=verify,
-                token_cache=token_cache,
-                progress=progress,
-            )
-        except ConfigError as error:
-            raise ConfigError(f"table {table.name}, row {label!r}, seed {seed}: {error}") from error
-        results[label, seed] = _result(run)
+    for key, run in zip(configs, train_all(planned, dataset, train_one, device=device), strict=True):
+        results[key] = ScoredRun.of(run)
         document = _document(table, results)
         document |= {"recipe": recipe, "overrides": list(overrides), "seeds": list(seeds)}
         atomic.write_json(folder / "table.json", document)
@@ -170,46 +133,19 @@ def _run_name(label: str, seed: int) -> str:
     return f"{re.sub(r'[^a-z0-9.]+', '-', label.lower()).strip('-')}-seed{seed}"
 
 
-def _result(run: Run) -> _Result:
-    """What a run predicted, evaluated; a split without any label has nothing to evaluate."""
-    found = {split: run.predictions(split) for split in run.config["train"]["predict_splits"]}
-    full = {split: item for split, item in found.items() if item.kind == "single" or bool(item.targets.any())}
-    cards = {split: evaluate(item) for split, item in full.items()}
-    rule, _ = judge(found)
-    return _Result(
-        run=run,
-        rule=rule,
-        splits={split: {name: card[name] for name in METRIC_NAMES if name in card} for split, card in cards.items()},
-        left_out={
-            split: {"coverage": coverage(item), "remarks": remarks(cards[split])} for split, item in full.items()
-        },
-    )
-
-
-def _document(table: Ablation, results: Mapping[tuple[str, int], _Result]) -> dict[str, Any]:
-    first = next(iter(results.values()))
-    info, rule = first.run.info, first.rule
-    where = {"dataset": info.dataset, "task": info.task, "protocol": info.protocol}
-    notices = dict.fromkeys(notice for result in results.values() for notice in result.run.info.notices)
-    heading = {"table": table.name, "title": table.title, "paper": table.paper, "method": table.method}
+def _document(table: Ablation, results: Mapping[tuple[str, int], ScoredRun]) -> dict[str, Any]:
+    shared = what_they_share(list(results.values()))
+    rule = next(iter(results.values())).rule
     rows = []
     for row in table.rows:
         done = {seed: result for (label, seed), result in results.items() if label == row.label}
         runs = {str(seed): result.run.path.name for seed, result in done.items()}
-        splits = _over_seeds([result.splits for result in done.values()])
+        splits = over_runs(list(done.values()))
         printed = [_figure(figure, rule) for figure in table.figures(row) if figure.metrics(rule.kind)]
         settings = table.settings(row)
         rows.append({"label": row.label, "settings": settings, "runs": runs, "splits": splits, "printed": printed})
-    judged_by = {"kind": rule.kind, "main_metrics": list(rule.metrics), "rule": rule.sentence}
-    left_out = [{"label": result.run.path.name, "splits": result.left_out} for result in results.values()]
-    return {
-        **heading,
-        **where,
-        **judged_by,
-        "rows": rows,
-        "notices": list(notices),
-        "remarks": tables.remarks(left_out),
-    }
+    heading = {"table": table.name, "title": table.title, "paper": table.paper, "method": table.method}
+    return {**heading, **shared, "rows": rows}
 
 
 def _figure(figure: PaperResult, rule: Rule) -> dict[str, Any]:
@@ -219,20 +155,6 @@ def _figure(figure: PaperResult, rule: Rule) -> dict[str, Any]:
         "compare_with": list(figure.metrics(rule.kind)),
         "same_dataset": figure.is_of(rule),
     }
-
-
-def _over_seeds(members: Sequence[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, Any]]:
-    """Split -> metric -> mean, deviation (None with one seed) and the values themselves."""
-    if not members:
-        return {}
-    spreads: dict[str, dict[str, Any]] = {}
-    for split, metrics in members[0].items():
-        for metric in metrics:
-            values = [member[split][metric] for member in members]
-            deviation = float(np.std(values, ddof=1)) if len(values) > 1 else None
-            spread = {"mean": float(np.mean(values)), "sd": deviation, "values": values}
-            spreads.setdefault(split, {})[metric] = spread
-    return spreads
 
 
 def table_to_text(document: Mapping[str, Any]) -> str:
@@ -269,7 +191,7 @@ def _cells(document: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         figures = {(figure["dataset"], figure["metric"]): f"{figure['percent']:g}" for figure in row["printed"]}
         paper = [figures.get(column, "-") for column in columns]
         for split, spreads in (row["splits"] or {"-": {}}).items():
-            own = [_spread(spreads.get(metric)) for metric in metrics]
+            own = [spread_text(spreads.get(metric)) for metric in metrics]
             lines.append([row["label"], split, str(len(row["runs"])), *own, *paper])
     return header, lines
 
@@ -279,12 +201,6 @@ def _printed_columns(rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]
     figures = [figure for row in rows for figure in row["printed"]]
     same = [figure for figure in figures if figure["same_dataset"]]
     return list(dict.fromkeys((figure["dataset"], figure["metric"]) for figure in same or figures))
-
-
-def _spread(spread: Mapping[str, Any] | None) -> str:
-    if spread is None:
-        return "-"
-    return percent(spread["mean"]) + ("" if spread["sd"] is None else f" ± {percent(spread['sd'])}")
 
 
 def _caption(document: Mapping[str, Any]) -> str:

@@ -46,7 +46,7 @@ def main() -> None:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="deconfound")
-@click.option("--verbose", "-v", is_flag=True, help="Log what happens, not only warnings.")
+@click.option("--verbose", "-v", is_flag=True, help="Log what happens, not only notes and warnings.")
 @click.option("--log-file", type=PATH, help="Keep the whole log in this file.")
 def cli(verbose: bool, log_file: Path | None) -> None:
     """Recognise long and fine-grained human actions in video, and ask whether for the right reasons."""

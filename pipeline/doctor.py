@@ -18,7 +18,10 @@ from cache.weights_file import WeightsFile, find_weights
 from pipeline.tables import format_bytes, format_table
 
 _VIDEO_TAG = "8x32_224_K400"
-_PACKAGES = ("torch", "torchvision", "open_clip_torch", "timm", "av", "decord", "h5py", "numpy", "scikit-learn")
+_PACKAGES = (
+    *("torch", "torchvision", "open_clip_torch", "timm", "av", "decord", "h5py", "numpy", "scikit-learn"),
+    "simplejpeg",
+)
 
 
 @dataclass(kw_only=True)

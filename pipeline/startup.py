@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from cache.errors import ConfigError
+from cache.log_level import NOTE
 
 _FLOORS = ("cache", "evaluate", "extract", "train")
 
@@ -32,9 +33,9 @@ def check_packages() -> None:
 
 
 def configure_logging(*, verbose: bool, log_file: Path | None) -> None:
-    """Logs to stderr (warnings, or everything with `verbose`), and all of it to `log_file`."""
+    """Logs to stderr (notes and warnings, or everything with `verbose`), and all of it to `log_file`."""
     console = logging.StreamHandler(sys.stderr)
-    console.setLevel(logging.INFO if verbose else logging.WARNING)
+    console.setLevel(logging.INFO if verbose else NOTE)
     console.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     handlers: list[logging.Handler] = [console]
     if log_file is not None:

@@ -17,6 +17,7 @@ from train.models.cmdcl import CMDCLConfig
 from train.models.pcmci import PCMCIConfig
 from train.models.pevl_config import PeVLConfig
 
+Residency = Literal["auto", "memory_map", "ram", "device"]
 METHODS = ("cmdcl", "pcmci", "pevl")
 """Names of the methods; each has a table of that name under [train]."""
 
@@ -170,6 +171,9 @@ class TrainConfig:
     """Arithmetic of training; bf16 is autocast with softmax and losses in fp32. Predictions are always fp32."""
     compile: bool = False
     """Compile the model with torch.compile: minutes at the start, faster steps on most GPUs; changes rounding alone."""
+    features: Residency = "auto"
+    """Where visual prompts and tokens of a frozen encoder live in training: on disk behind a memory map, in RAM, or on
+    the device. `auto` takes the nearest place of which they need at most half of what is free, and says which."""
     checkpoint_minutes: float = 15.0
     """Also save inside an epoch after this long; a stopped run loses no more. The result does not depend on it."""
     video_encoder: VideoEncoderConfig = field(default_factory=VideoEncoderConfig)
@@ -267,6 +271,7 @@ FREE_KEYS = frozenset(
         "train.accumulate",
         "train.checkpoint_minutes",
         "train.compile",
+        "train.features",
         "train.video_encoder.gradient_checkpointing",
         "train.cmdcl.class_chunk",
         "train.pcmci.class_chunk",

@@ -1,20 +1,17 @@
 """Batches of clips from the cache, for the causal models.
 
-Two sources of the video side: cached JPEGs, decoded in threads one batch ahead (the video encoder is trained), or
-cached tokens of a frozen encoder, held in memory, so that a step is an index_select. Visual prompts and frames are
-always taken at the same instants. No worker processes: copying batches between processes costs ten times the read.
+Two sources of the video side: cached JPEGs, decoded in threads ahead of the step (the video encoder is trained), or
+cached tokens of a frozen encoder, which stay on disk or are moved nearer (see `train.residency`), so that a step is an
+index_select. Visual prompts and frames are always taken at the same instants.
 """
 
-import contextlib
-import os
-from collections import deque
-from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Protocol, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -23,13 +20,12 @@ from cache.store import StreamReader
 from train import frames as pictures
 from train.clip_set import ClipSet
 from train.config import TrainConfig
+from train.read_ahead import read_ahead
+from train.row_table import RowTable, batches_of
 from train.sampling import Indices, clip_generator, segment_centres, segment_draws
+from train.transfer import host_tensor, moved, pinned
 
-PRELOAD_BYTES = 4 << 30
-"""A table of rows larger than this stays on disk and is read through its memory map."""
-_DECODE_THREADS = min(8, os.cpu_count() or 1)
 BatchT_co = TypeVar("BatchT_co", covariant=True)
-Read = TypeVar("Read")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,22 +41,32 @@ class Batch:
     frame_tokens: Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
-        """The same batch on a device."""
+        """The same batch on a device; a GPU's copy is in flight when this returns, and its kernels wait for it."""
         return Batch(
-            visual_prompts=self.visual_prompts.to(device),
-            targets=self.targets.to(device),
-            frames=None if self.frames is None else self.frames.to(device),
-            frame_tokens=None if self.frame_tokens is None else self.frame_tokens.to(device),
+            visual_prompts=moved(self.visual_prompts, device),
+            targets=moved(self.targets, device),
+            frames=None if self.frames is None else moved(self.frames, device),
+            frame_tokens=None if self.frame_tokens is None else moved(self.frame_tokens, device),
         )
 
 
-class BatchSource(Protocol[BatchT_co]):
-    """Batches of one clip set."""
-
-    clip_set: ClipSet
+class Batches(Protocol[BatchT_co]):
+    """Whatever gives batches: all that a training step needs."""
 
     def batches(self, pieces: Iterable[Indices], epoch: int | None) -> Generator[BatchT_co]:
         """One batch per piece of clip numbers; `epoch` None is the test view."""
+        ...
+
+
+class BatchSource(Batches[BatchT_co], Protocol[BatchT_co]):
+    """Batches of one clip set."""
+
+    clip_set: ClipSet
+    device: torch.device
+    """Where batches are needed: they are there, or in memory from which they get there without waiting."""
+
+    def tables(self, *, training: bool) -> Sequence[RowTable]:
+        """What is the same in every epoch of training, or in every pass over the test view, and may live elsewhere."""
         ...
 
 
@@ -80,30 +86,35 @@ class TokenSource:
         video_tokens: StreamReader,
         device: torch.device,
     ) -> None:
-        self.clip_set = clip_set
+        self.clip_set, self.device = clip_set, device
         ids = [clip.id for clip in clip_set.clips]
+        centres = lru_cache(maxsize=None)(partial(segment_centres, num_frames=num_frames))
 
-        def read_prompts(number: int) -> Tensor:
-            rows = visual_prompts[ids[number]]
-            return _as_float(rows[segment_centres(len(rows), num_frames)])
+        def read_prompts(numbers: Sequence[int]) -> Tensor:
+            rows = [visual_prompts[ids[number]] for number in numbers]
+            return torch.from_numpy(np.stack([own[centres(len(own))] for own in rows]))
 
-        def read_tokens(number: int) -> Tensor:
-            return torch.from_numpy(np.array(video_tokens[ids[number]]))
+        def read_tokens(numbers: Sequence[int]) -> Tensor:
+            return torch.from_numpy(video_tokens.batch([ids[number] for number in numbers]))
 
-        self._visual_prompts = _RowTable(read_prompts, len(ids), device)
-        self._tokens = _RowTable(read_tokens, len(ids), device)
+        self._visual_prompts = RowTable("visual_prompts", len(ids), read_prompts)
+        self._tokens = RowTable("video_tokens", len(ids), read_tokens)
         self._targets = torch.from_numpy(clip_set.targets).to(device)
-        self._device = device
+
+    def tables(self, *, training: bool) -> Sequence[RowTable]:  # noqa: ARG002
+        """See BatchSource: all of it, training and testing alike."""
+        return self._visual_prompts, self._tokens
 
     def batches(self, pieces: Iterable[Indices], epoch: int | None) -> Generator[Batch]:  # noqa: ARG002
-        """See Source; the epoch changes nothing here."""
-        for piece in pieces:
-            numbers = torch.from_numpy(piece).to(self._device)
-            yield Batch(
-                visual_prompts=self._visual_prompts.take(numbers),
-                frame_tokens=self._tokens.take(numbers),
-                targets=self._targets[numbers],
-            )
+        """See BatchSource; the epoch changes nothing here."""
+        return batches_of(self.tables(training=True), pieces, self._batch, self.device)
+
+    def _batch(self, numbers: Tensor) -> Batch:
+        return Batch(
+            visual_prompts=pinned(self._visual_prompts.take(numbers).float(), self.device),
+            frame_tokens=pinned(self._tokens.take(numbers), self.device),
+            targets=self._targets[numbers.to(self.device)],
+        )
 
 
 class FrameSource:
@@ -112,70 +123,57 @@ class FrameSource:
     def __init__(
         self, clip_set: ClipSet, config: TrainConfig, *, visual_prompts: StreamReader, frames: StreamReader
     ) -> None:
-        self.clip_set = clip_set
+        self.clip_set, self.device = clip_set, torch.device("cpu")
         self._config = config
         self._visual_prompts = visual_prompts
         self._frames = frames
         self._targets = torch.from_numpy(clip_set.targets)
 
-    def batches(self, pieces: Iterable[Indices], epoch: int | None) -> Generator[Batch]:
-        """See Source. Frames are decoded one batch ahead of the one in use."""
-        with contextlib.closing(read_ahead(pieces, lambda number: self._read(number, epoch))) as read:
-            for piece, clips in read:
-                visual_prompts, frames = zip(*clips, strict=True)
-                yield Batch(
-                    visual_prompts=torch.stack(visual_prompts),
-                    frames=torch.stack(frames),
-                    targets=self._targets[torch.from_numpy(piece)],
-                )
+    def tables(self, *, training: bool) -> Sequence[RowTable]:  # noqa: ARG002
+        """See BatchSource: none, as every epoch draws other instants and crops."""
+        return ()
 
-    def _read(self, number: int, epoch: int | None) -> tuple[Tensor, Tensor]:
-        """Visual prompts (L, D) and frames (L, 3, H, W) of one clip, at the same instants."""
+    def batches(self, pieces: Iterable[Indices], epoch: int | None) -> Generator[Batch]:
+        """See BatchSource."""
+        with closing(read_ahead(pieces, partial(self._begin, epoch))) as read:
+            yield from read
+
+    def _begin(self, epoch: int | None, piece: Indices) -> tuple[Batch, list[Callable[[], None]]]:
+        """An empty batch, and a job for each of its clips."""
+        num_frames, size = self._config.num_frames, self._config.video_encoder.image_size
+        width = self._visual_prompts[self.clip_set.clips[0].id].shape[1]
+        prompts = host_tensor((len(piece), num_frames, width), torch.float32, self.device)
+        frames = host_tensor((len(piece), num_frames, 3, size, size), torch.uint8, self.device)
+        batch = Batch(visual_prompts=prompts, frames=frames, targets=self._targets[torch.from_numpy(piece)])
+        jobs: list[Callable[[], None]] = [
+            partial(self._read, number, epoch, own_prompts, own_frames)
+            for number, own_prompts, own_frames in zip(piece.tolist(), prompts, frames, strict=True)
+        ]
+        return batch, jobs
+
+    def _read(self, number: int, epoch: int | None, prompts: Tensor, frames: Tensor) -> None:
+        """Fills in visual prompts (L, D) and frames (L, 3, S, S) of one clip, at the same instants."""
         config, clip_id = self._config, self.clip_set.clips[number].id
         rows = self._visual_prompts[clip_id]
         encoder = config.video_encoder
         if epoch is None:
             instants = segment_centres(len(rows), config.num_frames)
-            view = pictures.centre_view(
-                decode_frames(self._frames, clip_id, instants), resize=encoder.resize, size=encoder.image_size
-            )
-            return _as_float(rows[instants]), view
-        generator = clip_generator(config.seed, epoch, number)
-        if config.augment.instants == "random":
-            instants = segment_draws(len(rows), config.num_frames, generator)
+            decoded = decode_frames(self._frames, clip_id, instants)
+            view = pictures.centre_view(decoded, resize=encoder.resize, size=encoder.image_size)
+            frames.numpy()[...] = view.numpy()
         else:
-            instants = segment_centres(len(rows), config.num_frames)
-        view = pictures.augmented_view(
-            decode_frames(self._frames, clip_id, instants),
-            size=encoder.image_size,
-            config=config.augment,
-            generator=generator,
-        )
-        return _as_float(rows[instants]), view
+            generator = clip_generator(config.seed, epoch, number)
+            instants = self._instants(len(rows), generator)
+            decoded = decode_frames(self._frames, clip_id, instants)
+            pictures.augmented_view(
+                decoded, size=encoder.image_size, config=config.augment, generator=generator, out=frames
+            )
+        prompts.numpy()[...] = rows[instants]
 
-
-def read_ahead(
-    pieces: Iterable[Indices], read: Callable[[int], Read], *, threads: int = _DECODE_THREADS
-) -> Generator[tuple[Indices, list[Read]]]:
-    """Each piece with what `read` gives for its clip numbers; in threads, one piece ahead of the one in use.
-
-    Close it, or threads go on reading for a consumer that has left.
-    """
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
-    ahead: deque[tuple[Indices, list[Future[Read]]]] = deque()
-    try:
-        for piece in pieces:
-            ahead.append((piece, [pool.submit(read, int(number)) for number in piece]))
-            if len(ahead) > 1:
-                yield _results(*ahead.popleft())
-        while ahead:
-            yield _results(*ahead.popleft())
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _results(piece: Indices, jobs: list[Future[Read]]) -> tuple[Indices, list[Read]]:
-    return piece, [job.result() for job in jobs]
+    def _instants(self, num_cached: int, generator: np.random.Generator) -> Indices:
+        if self._config.augment.instants == "random":
+            return segment_draws(num_cached, self._config.num_frames, generator)
+        return segment_centres(num_cached, self._config.num_frames)
 
 
 def decode_frames(reader: StreamReader, clip_id: str, instants: Indices) -> Tensor:
@@ -198,24 +196,3 @@ def centre_frames(reader: StreamReader, clip_id: str, config: TrainConfig) -> Te
     encoder = config.video_encoder
     frames = decode_frames(reader, clip_id, segment_centres(reader.num_rows(clip_id), config.num_frames))
     return pictures.centre_view(frames, resize=encoder.resize, size=encoder.image_size)
-
-
-class _RowTable:
-    """Equal-sized rows of every clip: one tensor if it fits in memory, else read when asked for."""
-
-    def __init__(self, read: Callable[[int], Tensor], count: int, device: torch.device) -> None:
-        self._read, self._device = read, device
-        first = read(0)
-        fits = first.nbytes * count <= PRELOAD_BYTES
-        self._table = torch.stack([read(number) for number in range(count)]).to(device) if fits else None
-
-    def take(self, numbers: Tensor) -> Tensor:
-        """The rows of n clips, one table row each."""
-        if self._table is not None:
-            return self._table[numbers]
-        return torch.stack([self._read(number) for number in numbers.tolist()]).to(self._device)
-
-
-def _as_float(rows: npt.NDArray[np.float16]) -> Tensor:
-    """(L, D) rows as they are stored, in float32: the model normalises them."""
-    return torch.from_numpy(rows.astype(np.float32))

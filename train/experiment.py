@@ -4,6 +4,7 @@ A training run that dies after a night because a test clip has no label, or that
 than its texts, is the failure this file exists for. Nothing here computes; `sources` is where tokens may be made.
 """
 
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from train.config import TrainConfig
 from train.data import BatchSource
 from train.methods.causal import CausalMethod, find_video_encoder
 from train.methods.method import Method
+from train.residency import settle
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +96,24 @@ class Experiment:
         """What everything made from this must repeat."""
         return self.method.notices
 
-    def sources(self, device: torch.device, *, progress: bool) -> dict[str, BatchSource[Any]]:
-        """A source of batches for every split; computes missing tokens of a frozen encoder first."""
-        return self.method.sources(self.clip_sets, device, progress=progress)
+    def sources(
+        self, device: torch.device, *, progress: bool, for_training: bool = True
+    ) -> dict[str, BatchSource[Any]]:
+        """A source of batches for every split; computes missing tokens of a frozen encoder first.
+
+        Args:
+            device: where batches are needed.
+            progress: show a progress bar while tokens are computed.
+            for_training: move what is read in every epoch to where train.features wants it.
+        """
+        sources = self.method.sources(self.clip_sets, device, progress=progress)
+        for source in sources.values():
+            source.device = device
+        if for_training:
+            repeated = {self.config.train_split: True, self.config.validation_split: False}
+            found = (sources[name].tables(training=training) for name, training in repeated.items() if name in sources)
+            settle(itertools.chain(*found), self.config.features, device)
+        return sources
 
     def of_splits(self, splits: Iterable[str]) -> "Experiment":
         """The same experiment with other splits opened."""

@@ -22,6 +22,7 @@ from train.data import BatchSource
 from train.device import memory_advice, resolve_device
 from train.experiment import Experiment
 from train.parallel import Processes
+from train.tensorboard_log import TensorBoardLog
 from train.trainer import Trainer
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,7 @@ def train(
     device: str = "cpu",
     verify: bool = True,
     token_cache: Path | None = None,
+    tensorboard: bool = False,
     progress: bool = True,
 ) -> Run:
     """Trains into a run directory, or continues one; a finished run is returned as it is.
@@ -52,6 +54,7 @@ def train(
         device: a torch device.
         verify: check the sha256 of every shard, once per cache.
         token_cache: folder of frozen video tokens; by default CACHE/video_tokens.
+        tensorboard: also keep the rows of metrics.jsonl as TensorBoard's scalars, in RUN/tensorboard.
         progress: show progress on stderr.
 
     Returns:
@@ -61,11 +64,14 @@ def train(
         DeconfoundError: something does not fit; nothing was trained yet. ConfigError also if training diverges, the
             device runs out of memory, or another process trains into the directory.
     """
+    log = TensorBoardLog(run / "tensorboard") if tensorboard and parallel.is_first() else None
     config = with_absolute_paths(config)
     target = resolve_device(parallel.device_name(device))
     current = run_directory.existing_run(run, config, dataset)
     if current is not None and current.info.status == "finished":
         logger.info("%s is finished: nothing to do", run)
+        if log is not None:
+            log.begin(current.metrics())
         return current
     splits = [config.train_split, *filter(None, [config.validation_split]), *config.predict_splits]
     experiment = Experiment.open(dataset, cache, config, splits=splits, token_root=token_cache)
@@ -78,7 +84,7 @@ def train(
         with run_directory.held(run) if processes.is_first else contextlib.nullcontext():
             current = _begin(experiment, run, dataset_folder, recipe, processes)
             if current.info.status == "running":
-                _train(experiment, current, sources, model, target, processes, progress=progress)
+                _train(experiment, current, sources, model, target, processes, log=log, progress=progress)
     return Run.open(run)
 
 
@@ -106,13 +112,14 @@ def _train(
     device: torch.device,
     processes: Processes,
     *,
+    log: TensorBoardLog | None,
     progress: bool,
 ) -> None:
     """Trains what is left and writes the predictions."""
     for notice in experiment.run_notices if processes.is_first else ():
         logger.warning("%s", notice)
     with memory_advice(experiment.method.advice):
-        trainer = Trainer(experiment, run, sources, model, device, processes)
+        trainer = Trainer(experiment, run, sources, model, device, processes, log=log)
         trainer.fit(progress=progress)
         trainer.predict(progress=progress)
     if processes.is_first:

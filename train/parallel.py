@@ -126,9 +126,14 @@ def asked_for() -> int:
     if count > 1 and missing:
         raise ConfigError(
             f"WORLD_SIZE = {count}, but {', '.join(missing)} are not set: start several processes with `torchrun "
-            "--nproc-per-node N -m pipeline train ...`, or one without a launcher"
+            "--nproc-per-node N -m pipeline -- train ...`, or one without a launcher"
         )
     return count
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes and prints, also where the others are not joined (yet)."""
+    return asked_for() == 1 or os.environ["RANK"] == "0"
 
 
 def device_name(asked: str) -> str:
@@ -150,10 +155,16 @@ def device_name(asked: str) -> str:
 
 @contextlib.contextmanager
 def joined(device: torch.device) -> Iterator[Processes]:
-    """Joins the processes of this run, if there are several; leaves them at the end."""
+    """Joins the processes of this run, if there are several; leaves them at the end.
+
+    They meet once: several runs one after the other stand in one outer `joined`, inside which others are free.
+    """
     count = asked_for()
     if count == 1:
         yield ALONE
+        return
+    if dist.is_initialized():
+        yield Processes(rank=dist.get_rank(), count=count)
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)

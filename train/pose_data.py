@@ -5,10 +5,10 @@ out of the T pose instants, so that every row of an ablation sees the same frame
 samples uniformly, so training differs from testing in the view alone.
 """
 
-import contextlib
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -20,9 +20,12 @@ from cache.rows import Joints
 from cache.store import StreamReader
 from train.clip_set import ClipSet, check_one_video, denser
 from train.config import TrainConfig
-from train.data import decode_frames, read_ahead
+from train.data import decode_frames
+from train.read_ahead import read_ahead
 from train.refinement import pose_frame_of
+from train.row_table import RowTable, batches_of
 from train.sampling import Indices, clip_generator, segment_centres
+from train.transfer import host_tensor, moved, pinned
 from train.views import Extent, View, crop_views, joints_on_picture, random_view, view_frames, view_joints
 
 
@@ -40,21 +43,13 @@ class PoseBatch:
     joints: Tensor | None = None
 
     def to(self, device: torch.device) -> "PoseBatch":
-        """The same batch on a device."""
+        """The same batch on a device; a GPU's copy is in flight when this returns, and its kernels wait for it."""
         return PoseBatch(
-            targets=self.targets.to(device),
-            frames=None if self.frames is None else self.frames.to(device),
-            tokens=None if self.tokens is None else self.tokens.to(device),
-            joints=None if self.joints is None else self.joints.to(device),
+            targets=moved(self.targets, device),
+            frames=None if self.frames is None else moved(self.frames, device),
+            tokens=None if self.tokens is None else moved(self.tokens, device),
+            joints=None if self.joints is None else moved(self.joints, device),
         )
-
-
-class _ClipViews(NamedTuple):
-    """One clip's share of a batch."""
-
-    frames: Tensor | None
-    tokens: Tensor | None
-    joints: Tensor | None
 
 
 def pose_instants(num_cached: int, config: TrainConfig) -> Indices:
@@ -145,34 +140,77 @@ class PoseSource:
             raise ValueError("give frames, tokens or joints; frames or tokens, not both")
         if joints is not None and flip_order is None:
             raise ValueError("joints need the flip_order of their skeleton")
-        self.clip_set = clip_set
+        self.clip_set, self.device = clip_set, torch.device("cpu")
         self._config, self._image_size = config, image_size
         self._frames, self._tokens, self._sized = frames, tokens, readers[0]
         self._pose = None if joints is None or flip_order is None else (joints, flip_order)
         self._targets = torch.from_numpy(clip_set.targets)
+        self._tables: dict[bool, tuple[RowTable, ...]] = {}
         if tokens is not None:
             _check_tokens(clip_set, config, tokens)
 
-    def batches(self, pieces: Iterable[Indices], epoch: int | None) -> Generator[PoseBatch]:
-        """See BatchSource. Clips are read one batch ahead of the one in use."""
-        with contextlib.closing(read_ahead(pieces, lambda number: self._read(number, epoch))) as read:
-            for piece, clips in read:
-                frames, tokens, joints = (_stacked(parts) for parts in zip(*clips, strict=True))
-                yield PoseBatch(
-                    targets=self._targets[torch.from_numpy(piece)], frames=frames, tokens=tokens, joints=joints
-                )
+    def tables(self, *, training: bool) -> Sequence[RowTable]:
+        """See BatchSource: image tokens, of the middle view in training, and the joints of their views."""
+        if self._tokens is None:
+            return ()
+        if training not in self._tables:
+            reads = {"image_tokens": self._token_rows} | ({} if self._pose is None else {"joints": self._joint_rows})
+            count, epoch = len(self.clip_set), 0 if training else None
+            self._tables[training] = tuple(RowTable(name, count, partial(read, epoch)) for name, read in reads.items())
+        return self._tables[training]
 
-    def _read(self, number: int, epoch: int | None) -> _ClipViews:
+    def batches(self, pieces: Iterable[Indices], epoch: int | None) -> Generator[PoseBatch]:
+        """See BatchSource."""
+        if self._tokens is not None:
+            tables = self.tables(training=epoch is not None)
+            yield from batches_of(tables, pieces, partial(self._of_tables, tables), self.device)
+        else:
+            with closing(read_ahead(pieces, partial(self._begin, epoch))) as read:
+                yield from read
+
+    def _of_tables(self, tables: Sequence[RowTable], numbers: Tensor) -> PoseBatch:
+        rows = {table.name: pinned(table.take(numbers), self.device) for table in tables}
+        targets = self._targets[numbers.to(self._targets.device)]
+        return PoseBatch(targets=targets, tokens=rows["image_tokens"], joints=rows.get("joints"))
+
+    def _begin(self, epoch: int | None, piece: Indices) -> tuple[PoseBatch, list[Callable[[], None]]]:
+        """An empty batch, and a job for each of its clips."""
+        num_views = self._config.pevl.crops if epoch is None else 1
+        batch = PoseBatch(
+            targets=self._targets[torch.from_numpy(piece)],
+            frames=self._empty_frames(len(piece), num_views),
+            joints=self._empty_joints(len(piece), num_views),
+        )
+        jobs: list[Callable[[], None]] = [
+            partial(self._read, batch, position, number, epoch) for position, number in enumerate(piece.tolist())
+        ]
+        return batch, jobs
+
+    def _empty_frames(self, num_clips: int, num_views: int) -> Tensor | None:
+        if self._frames is None:
+            return None
+        shape = (num_clips, num_views, self._config.num_frames, 3, self._image_size, self._image_size)
+        return host_tensor(shape, torch.uint8, self.device)
+
+    def _empty_joints(self, num_clips: int, num_views: int) -> Tensor | None:
+        if self._pose is None:
+            return None
+        _, flip_order = self._pose
+        shape = (num_clips, num_views, self._config.pevl.pose_frames, len(flip_order), 3)
+        return host_tensor(shape, torch.float32, self.device)
+
+    def _read(self, batch: PoseBatch, position: int, number: int, epoch: int | None) -> None:
+        """Fills in one clip."""
         clip_id = self.clip_set.clips[number].id
         pictures = None if self._frames is None else _pictures(self._frames, clip_id, self._config)
         source = _source_extent(self._sized, clip_id)
         extent = source if pictures is None else (pictures.shape[-2], pictures.shape[-1])
         views = self._views(number, epoch, extent)
-        return _ClipViews(
-            frames=None if pictures is None else torch.stack([view_frames(pictures, view) for view in views]),
-            tokens=None if self._tokens is None else self._read_tokens(self._tokens[clip_id], epoch),
-            joints=self._read_joints(clip_id, source, extent, views),
-        )
+        if pictures is not None and batch.frames is not None:
+            for view, seen in zip(views, batch.frames[position], strict=True):
+                seen.numpy()[...] = view_frames(pictures, view).numpy()
+        if batch.joints is not None:
+            batch.joints[position].numpy()[...] = self._read_joints(clip_id, source, extent, views).numpy()
 
     def _views(self, number: int, epoch: int | None, extent: Extent) -> tuple[View, ...]:
         pevl, size = self._config.pevl, self._image_size
@@ -182,17 +220,30 @@ class PoseSource:
         generator = clip_generator(self._config.seed, epoch, number)
         return (random_view(*extent, config=pevl, size=size, generator=generator),)
 
-    def _read_tokens(self, rows: npt.NDArray[np.float16], epoch: int | None) -> Tensor:
-        """(V, L, 1 + P, d) of all test views, or of the middle one."""
-        num_frames, middle = self._config.num_frames, self._config.pevl.crops // 2
-        if epoch is not None:
-            rows = rows[middle * num_frames : (middle + 1) * num_frames]
-        return torch.from_numpy(np.array(rows)).unflatten(0, (-1, num_frames))
+    def _token_rows(self, epoch: int | None, numbers: Sequence[int]) -> Tensor:
+        """(n, V, L, 1 + P, d) of all test views, or of the middle one."""
+        tokens, num_frames = self._tokens, self._config.num_frames
+        assert tokens is not None
+        ids = [self.clip_set.clips[number].id for number in numbers]
+        if epoch is None:
+            rows = tokens.batch(ids)
+        else:
+            start = self._config.pevl.crops // 2 * num_frames
+            rows = np.stack([tokens[clip_id][start : start + num_frames] for clip_id in ids])
+        return torch.from_numpy(rows).unflatten(1, (-1, num_frames))
 
-    def _read_joints(self, clip_id: str, source: Extent, extent: Extent, views: tuple[View, ...]) -> Tensor | None:
+    def _joint_rows(self, epoch: int | None, numbers: Sequence[int]) -> Tensor:
+        """(n, V, T, J, 3) in the views that image tokens are of."""
+        rows = []
+        for number in numbers:
+            clip_id = self.clip_set.clips[number].id
+            extent = _source_extent(self._sized, clip_id)
+            rows.append(self._read_joints(clip_id, extent, extent, self._views(number, epoch, extent)))
+        return torch.stack(rows)
+
+    def _read_joints(self, clip_id: str, source: Extent, extent: Extent, views: tuple[View, ...]) -> Tensor:
         """(V, T, J, 3); a cache without JPEGs serves too, the views then lie in the source frame."""
-        if self._pose is None:
-            return None
+        assert self._pose is not None
         reader, flip_order = self._pose
         rows: Joints = reader[clip_id]
         instants = pose_instants(len(rows.score), self._config)
@@ -221,8 +272,3 @@ def _check_tokens(clip_set: ClipSet, config: TrainConfig, tokens: StreamReader) 
                 f"clip {clip.id!r}: {tokens.folder} holds {rows} frames of image tokens, expected {expected} (crops = "
                 f"{config.pevl.crops}, num_frames = {config.num_frames}); delete the folder, they are computed again"
             )
-
-
-def _stacked(parts: tuple[Tensor | None, ...]) -> Tensor | None:
-    present = [part for part in parts if part is not None]
-    return torch.stack(present) if present else None

@@ -120,7 +120,7 @@ def predict(
     )
     check_unchanged(experiment, position)
     target = resolve_device(device)
-    sources = experiment.sources(target, progress=progress)
+    sources = experiment.sources(target, progress=progress, for_training=False)
     with memory_advice(_MEMORY_ADVICE):
         trained = load_trained(run / "checkpoints", kind, experiment, target)
         return [predict_split(current, experiment, source, trained) for source in sources.values()]
@@ -157,7 +157,7 @@ def predict_videos(
     )
     check_unchanged(experiment, position)
     target = resolve_device(device)
-    source = experiment.sources(target, progress=False)[split]
+    source = experiment.sources(target, progress=False, for_training=False)[split]
     with memory_advice(_MEMORY_ADVICE):
         trained = load_trained(run / "checkpoints", kind, experiment, target)
         logits = logits_of(experiment.method, trained.model, source, config, target)
@@ -213,7 +213,7 @@ def predict_again(run: Run, experiment: Experiment, trained: TrainedModel, *, pr
             logger.warning("%s is of another dataset and stays as it is", run.predictions_path(split))
     if splits:
         wider = experiment.of_splits(sorted(splits))
-        for source in wider.sources(trained.device, progress=progress).values():
+        for source in wider.sources(trained.device, progress=progress, for_training=False).values():
             predict_split(run, wider, source, trained)
 
 

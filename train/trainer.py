@@ -26,7 +26,7 @@ from cache.progress import Progress
 from cache.run import Run
 from train import checkpoint
 from train.checkpoint import Position
-from train.data import BatchSource
+from train.data import Batches, BatchSource
 from train.divergence import diverged
 from train.experiment import Experiment
 from train.gradients import Gradients, Shares
@@ -42,6 +42,7 @@ from train.predict import (
 from train.random_state import random_states, restore_random_states
 from train.sampling import Indices, batches, epoch_order, num_batches
 from train.step_clock import StepClock
+from train.tensorboard_log import TensorBoardLog
 from train.validation import SCORE_NAMES, score
 
 logger = logging.getLogger(__name__)
@@ -62,9 +63,12 @@ class Trainer:
         device: torch.device,
         processes: Processes = ALONE,
         clock: StepClock | None = None,
+        *,
+        log: TensorBoardLog | None = None,
     ) -> None:
         self.experiment, self.run, self.sources, self.device = experiment, run, sources, device
         self.config, self.processes, self.clock = experiment.config, processes, clock or StepClock(device)
+        self.log = log
         self.folder = run.path / "checkpoints"
         self.model = model.to(device)
         fast, factor = experiment.method.fast_parameters(self.model)
@@ -132,14 +136,15 @@ class Trainer:
         """Trains the epochs that are left."""
         done = self.position.epoch * self.steps_per_epoch + self.position.step
         total = self.config.epochs * self.steps_per_epoch
-        with Progress(total, self.run.info.name, unit="step") if progress else contextlib.nullcontext() as bar:
-            if bar is not None:
-                bar.advance(done)
+        if self.log is not None:
+            self.log.begin(row for row in self.run.metrics() if row["epoch"] <= self.position.epoch)
+        shown = Progress(total, self.run.info.name, unit="step", done=done) if progress else contextlib.nullcontext()
+        with shown as bar:
             for _ in range(self.position.epoch, self.config.epochs):
                 self._train_epoch(bar)
                 row = self._finish_epoch()
                 if bar is not None:
-                    bar.advance(0, epoch=row["epoch"], loss=f"{row['loss']:.4f}")
+                    bar.advance(0, **_facts(row))
 
     def predict(self, *, progress: bool) -> None:
         """Writes the predictions of every split asked for, from the best checkpoint if there is one.
@@ -168,7 +173,7 @@ class Trainer:
         first, smallest = self.position.step, config.smallest_batch
         self.train_on(self.source, list(batches(order, config.batch_size, first=first, smallest=smallest)), bar)
 
-    def train_on(self, source: BatchSource[Any], pieces: Sequence[Indices], bar: Progress | None = None) -> None:
+    def train_on(self, source: Batches[Any], pieces: Sequence[Indices], bar: Progress | None = None) -> None:
         """A step on each piece of clip numbers, of the batches that `source` gives for them."""
         parts = [self.own_parts(piece) for piece in pieces]
         self.model.train()
@@ -224,6 +229,8 @@ class Trainer:
             row |= self._validate()
         if self.processes.is_first:
             self.run.append_metrics(row)
+        if self.log is not None:
+            self.log.add(row)
         is_last = self.position.epoch == self.config.epochs
         if self.processes.agree(is_last or time.monotonic() - self._saved_at >= SECONDS_BETWEEN_SAVES):
             self._save()
@@ -263,6 +270,12 @@ class Trainer:
 
     def _advance(self, **changes: Any) -> None:  # noqa: ANN401 (the fields of Position)
         self.position = replace(self.position, **changes)
+
+
+def _facts(row: Mapping[str, Any]) -> dict[str, object]:
+    """What the progress line shows of a row of metrics.jsonl: epoch, loss, validation score."""
+    scores = {key: f"{value:.4f}" for key, value in row.items() if "." in key}
+    return {"epoch": row["epoch"], "loss": f"{row['loss']:.4f}", **scores}
 
 
 def _fresh_position(experiment: Experiment) -> Position:

@@ -1,8 +1,10 @@
 """`train`, `predict`, `recognise`, `ablate`, `cost`: from a cache to logits, and what a model takes."""
 
+import functools
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -25,37 +27,47 @@ from pipeline.config import load_recipe, run_recipe
 @click.option("--recipe", required=True, help="A recipe by name, or a path to a .toml file.")
 @click.option("--run", "run_folder", type=PATH, required=True, help="Run directory to make or to continue.")
 @click.option("--seed", type=int, help="Instead of train.seed.")
+@click.option("--seeds", help="0-4, 0,2 or 3: a run for each, in RUN/seed0, RUN/seed1, ..., and their mean.")
+@click.option(
+    "--tensorboard", is_flag=True, help="Write metrics.jsonl also as TensorBoard's scalars [RUN/tensorboard]."
+)
 @click.option("--no-verify", is_flag=True, help="Do not check the sha256 of the cache's shards.")
 @token_cache_option
 @device_option
 @set_option
+@json_option
 def train(
     dataset: Path,
     cache: Path,
     recipe: str,
     run_folder: Path,
     seed: int | None,
+    seeds: str | None,
+    tensorboard: bool,
     no_verify: bool,
     token_cache: Path | None,
     device: str,
     overrides: tuple[str, ...],
+    as_json: bool,
 ) -> None:
-    """Train a recipe's model from the cache and write the logits of its test splits. Continues a stopped run."""
+    """Train a recipe's model from the cache and write the logits of its test splits. Continues stopped runs."""
+    from pipeline.seeds import ScoredRun, plan_runs, seeds_document, seeds_to_text, train_all
+    from train import parallel
     from train.loop import train as run_training
 
-    config = load_recipe(recipe, [*overrides, *([] if seed is None else [f"train.seed={seed}"])]).train
-    run = run_training(
-        Dataset.read(dataset),
-        dataset,
-        cache,
-        run_folder,
-        config,
-        recipe=recipe,
-        device=device,
-        verify=not no_verify,
-        token_cache=token_cache,
-    )
-    click.echo(f"{run.path}: {run.info.status}; predictions for {', '.join(run.splits)}")
+    planned = plan_runs(recipe, overrides, run_folder, seed=seed, seeds=seeds)
+    loaded = Dataset.read(dataset)
+    options: dict[str, Any] = {"recipe": recipe, "device": device, "token_cache": token_cache}
+    options |= {"verify": not no_verify, "tensorboard": tensorboard}
+    train_one = functools.partial(run_training, loaded, dataset, cache, **options)
+    runs = list(train_all(planned, loaded, train_one, device=device))
+    if not parallel.is_first():
+        return
+    if seeds is None and not as_json:
+        click.echo("\n".join(f"{run.path}: {run.info.status}; predictions for {', '.join(run.splits)}" for run in runs))
+        return
+    document = seeds_document([ScoredRun.of(run) for run in runs])
+    click.echo(json.dumps(document) if as_json else seeds_to_text(document))
 
 
 @click.command()
@@ -145,8 +157,9 @@ def ablate(
 ) -> None:
     """Train the rows of a paper's table, and show them beside the printed figures. Continues what was stopped."""
     from pipeline.ablate import ablate as run_ablation
-    from pipeline.ablate import parse_seeds, table_to_text
+    from pipeline.ablate import table_to_text
     from pipeline.ablations import find_ablation
+    from pipeline.seeds import parse_seeds
 
     result = run_ablation(
         Dataset.read(dataset),

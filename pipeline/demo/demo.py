@@ -226,7 +226,7 @@ def _compute_tokens(dataset: Dataset, jobs: Sequence[Job]) -> None:
     config = job.config
     splits = [config.train_split, *filter(None, [config.validation_split]), *config.predict_splits]
     experiment = Experiment.open(dataset, job.cache, config, splits=splits)
-    experiment.sources(torch.device("cpu"), progress=True)
+    experiment.sources(torch.device("cpu"), progress=True, for_training=False)
     experiment.store.verify_once()
 
 

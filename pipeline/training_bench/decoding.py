@@ -13,20 +13,19 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import torch
 
 from cache.manifest import Clip, Dataset
 from extract.bench.parts import DECODING, Cost, MeasuredClip, mean, threads
-from extract.bench.stage import available_cores
 from extract.video.decode import decode, instants_of_span
 from extract.video.pieces import Images
 from extract.video.probe import VideoInfo, probe
 from extract.video.sampling import Sampling, Seconds
 from train.clip_set import ClipSet
 from train.config import TrainConfig
-from train.data import read_ahead
+from train.read_ahead import read_ahead
 from train.sampling import Indices
 
 VIDEO_ENCODER = "video encoder"
@@ -83,11 +82,19 @@ class DecodingSource(ABC, Generic[ClipT, BatchT]):
         self.clip_set, self.recordings = clip_set, recordings
 
     def batches(self, pieces: Iterable[Indices], epoch: int | None) -> Generator[BatchT]:
-        """See BatchSource. Clips are decoded one batch ahead of the one in use, on all cores."""
-        read = read_ahead(pieces, lambda number: self.read(number, epoch), threads=available_cores())
-        with contextlib.closing(read) as ahead:
+        """See BatchSource. Clips are decoded ahead of the step, on all cores."""
+        with contextlib.closing(read_ahead(pieces, partial(self._begin, epoch))) as ahead:
             for piece, clips in ahead:
                 yield self.finish(piece, clips, _plainly)
+
+    def _begin(self, epoch: int | None, piece: Indices) -> tuple[tuple[Indices, list[ClipT]], list[Callable[[], None]]]:
+        """A piece with room for its clips, and a job for each."""
+        clips: list[Any] = [None] * len(piece)
+
+        def read(place: int, number: int) -> None:
+            clips[place] = self.read(number, epoch)
+
+        return (piece, clips), [partial(read, place, number) for place, number in enumerate(piece.tolist())]
 
     @abstractmethod
     def read(self, number: int, epoch: int | None) -> ClipT:

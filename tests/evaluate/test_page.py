@@ -41,7 +41,7 @@ class _Balance(HTMLParser):
 def _all_figures(names: tuple[str, ...]) -> list[str]:
     point = Point(value=50.0, interval=(40.0, 61.0))
     return [
-        figures.learning_curves({name: [(0, 1.0), (1, 0.5)] for name in names}, y_label=names[0]),
+        figures.learning_curves({name: [[(0, 1.0), (1, 0.5)]] for name in names}, y_label=names[0]),
         figures.class_bars(dict.fromkeys(names, 30.0), x_label=names[0], mean=30.0),
         figures.split_comparison({name: {names[1]: point} for name in names}, x_label="x", references={names[0]: 1.0}),
         figures.confusion(np.eye(len(names), dtype=np.int64), names),
@@ -172,7 +172,7 @@ def test_more_than_sixty_classes_become_the_best_and_the_worst_thirty() -> None:
 
 def test_nothing_to_draw_is_said() -> None:
     with pytest.raises(ValueError, match="no finite point"):
-        figures.learning_curves({"a": [(0, float("nan"))]}, y_label="y")
+        figures.learning_curves({"a": [[(0, float("nan"))]]}, y_label="y")
     with pytest.raises(ValueError, match="no classes"):
         figures.class_bars({}, x_label="x")
     with pytest.raises(ValueError, match="no run"):

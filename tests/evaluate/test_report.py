@@ -115,8 +115,8 @@ def test_notices_stand_above_the_first_number(report: Path) -> None:
 
 def test_the_page_shows_figures_papers_pairs_seeds_and_what_was_skipped(report: Path) -> None:
     page = (report / "index.html").read_text()
-    # two tasks compared, three curves, bars of 8 run-splits, confusions of the 6 single-label ones
-    assert page.count("<svg") == 2 + 3 + 8 + 6
+    # two tasks compared, three curves of each, bars of 8 run-splits, confusions of the 6 single-label ones
+    assert page.count("<svg") == 2 + 2 * 3 + 8 + 6
     for words in ("96.62", "CMDCL, table 1", "McNemar p", "Over seeds", "truncated", "By subject", "learning_rate"):
         assert words in page, words
 
@@ -233,7 +233,10 @@ def test_one_subject_gives_no_interval_rather_than_a_narrow_one(tmp_path: Path) 
 
 def test_runs_of_one_name_are_told_apart(tmp_path: Path) -> None:
     runs = [toy_runs.run(tmp_path / where / "same", splits=("iid",)) for where in "ab"]
-    assert [run["label"] for run in summarise(runs, num_resamples=10)["runs"]] == ["same (1)", "same (2)"]
+    runs += [toy_runs.run(tmp_path / name, splits=("iid",)) for name in ("b/other", "c/alone")]
+    runs.append(Run.open(tmp_path / "b" / "same"))
+    labels = [run["label"] for run in summarise(runs, num_resamples=10)["runs"]]
+    assert labels == ["a/same", "b/same (1)", "b/other", "alone", "b/same (2)"]
 
 
 def test_a_report_of_nothing_is_refused(tmp_path: Path) -> None:

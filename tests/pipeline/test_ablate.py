@@ -15,9 +15,10 @@ from cache.run import Run
 from evaluate.metrics import evaluate
 from evaluate.paper import is_full_method, paper_results
 from pipeline import ablate as module
-from pipeline.ablate import ablate, parse_seeds, table_to_markdown, table_to_text
+from pipeline.ablate import ablate, table_to_markdown, table_to_text
 from pipeline.ablations import ABLATIONS, Ablation, Row, find_ablation
 from pipeline.config import load_recipe
+from pipeline.seeds import ScoredRun
 from tests.evaluate import toy_runs
 from tests.train.runs import write_toys
 from train.config import TrainConfig, to_json
@@ -142,19 +143,6 @@ def test_an_unknown_table_lists_all_of_them() -> None:
     assert all(f"  {name} " in str(raised.value) for name in ABLATIONS)
 
 
-@pytest.mark.parametrize(
-    ("text", "seeds"), [("3", (3,)), ("0-4", (0, 1, 2, 3, 4)), ("0,2", (0, 2)), ("5, 0-1", (5, 0, 1))]
-)
-def test_seeds_are_numbers_and_ranges(text: str, seeds: tuple[int, ...]) -> None:
-    assert parse_seeds(text) == seeds
-
-
-@pytest.mark.parametrize("text", ["", "a", "2-0", "-1", "1,,2", "0-2,1"])
-def test_other_seeds_are_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="--seeds"):
-        parse_seeds(text)
-
-
 # A table on toys.
 
 
@@ -180,15 +168,6 @@ def test_a_table_is_trained_evaluated_and_kept(world: Path) -> None:
         assert "±" in text
 
 
-def test_deviations_are_those_of_a_sample_and_absent_with_one_seed() -> None:
-    members = [{"test": {"acc1": value}} for value in (0.2, 0.4, 0.9)]
-    spread = module._over_seeds(members)["test"]["acc1"]
-    assert spread["mean"] == pytest.approx(0.5)
-    assert spread["sd"] == pytest.approx(np.sqrt((0.09 + 0.01 + 0.16) / 2))
-    assert module._over_seeds(members[:1])["test"]["acc1"]["sd"] is None
-    assert module._over_seeds([]) == {}
-
-
 @pytest.mark.parametrize(
     ("dataset", "num_classes", "titles", "rule"),
     [
@@ -203,7 +182,7 @@ def test_a_table_shows_the_metrics_of_its_benchmark(
     names = toy_runs.class_names(num_classes)
     run = toy_runs.run(tmp_path / "run", dataset=dataset, splits=("test",), class_names=names)
     scores = evaluate(run.predictions("test"))
-    document = module._document(find_ablation("cmdcl-3"), {("Variant 1: none", 0): module._result(run)})
+    document = module._document(find_ablation("cmdcl-3"), {("Variant 1: none", 0): ScoredRun.of(run)})
     header, lines = module._cells(document)
     assert header[3 : 3 + len(titles)] == titles
     assert header[3 + len(titles)].startswith("printed ")
@@ -218,7 +197,7 @@ def test_a_table_says_on_how_many_clips_each_run_stands(tmp_path: Path) -> None:
         ("Variant 1: none", 0): toy_runs.run(tmp_path / "none-seed0", splits=("iid",), num_official=65),
         ("Variant 2: TCI", 0): toy_runs.run(tmp_path / "tci-seed0", splits=("iid",), num_official=62),
     }
-    document = module._document(find_ablation("cmdcl-3"), {key: module._result(run) for key, run in runs.items()})
+    document = module._document(find_ablation("cmdcl-3"), {key: ScoredRun.of(run) for key, run in runs.items()})
     assert document["remarks"] == [
         'iid of none-seed0: 60 of 62 clips; left out: 2 for "truncated"; the benchmark has 65',
         'iid of tci-seed0: 60 of 62 clips; left out: 2 for "truncated"',
@@ -242,7 +221,7 @@ def test_figures_of_the_runs_own_benchmark_stand_alone(tmp_path: Path) -> None:
         run = toy_runs.run(
             tmp_path / str(num_classes), splits=("test",), dataset="COIN", class_names=toy_runs.class_names(num_classes)
         )
-        return table_to_text(module._document(find_ablation("cmdcl-3"), {("Variant 1: none", 0): module._result(run)}))
+        return table_to_text(module._document(find_ablation("cmdcl-3"), {("Variant 1: none", 0): ScoredRun.of(run)}))
 
     on_coin, own = text(180), text(3)
     assert "printed Acc@1, coin" in on_coin

@@ -13,7 +13,7 @@ from cache.errors import ConfigError
 from cache.progress import Progress
 from extract.bench import videos as bench_videos
 from pipeline.commands.bench import bench
-from pipeline.commands.bench_train import report_to_text
+from pipeline.commands.bench.train import report_to_text
 from pipeline.config import Recipe
 from pipeline.training_bench import bench as training_bench
 from pipeline.training_bench.bench import NUM_LEGS, BenchSizes

@@ -79,7 +79,15 @@ def add_frames(cache: Path, *, num_frames: int = 8) -> None:
             write_shard(cache / "frames", number, "frames", rows, fingerprint=mark)
 
 
-def run_training(folder: Path, config: TrainConfig, *, name: str = "run", dataset: Dataset | None = None) -> Run:
+def run_training(
+    folder: Path,
+    config: TrainConfig,
+    *,
+    name: str = "run",
+    dataset: Dataset | None = None,
+    tensorboard: bool = False,
+    progress: bool = False,
+) -> Run:
     """Trains on the toys under `folder` into `folder/<name>`."""
     return train(
         dataset or Dataset.read(folder / "dataset"),
@@ -88,7 +96,8 @@ def run_training(folder: Path, config: TrainConfig, *, name: str = "run", datase
         folder / name,
         config,
         recipe="toy",
-        progress=False,
+        tensorboard=tensorboard,
+        progress=progress,
     )
 
 

@@ -1,5 +1,3 @@
-import contextlib
-import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +14,10 @@ from cache.shard import write_shard
 from cache.store import StreamReader
 from tests.toys import ACTIVITY, ATOMIC, toy_fingerprint, visual_prompt_rows
 from tests.train.runs import open_store, picture_rows, tiny_config, write_toys
-from train import data, frames
+from train import frames
 from train.clip_set import check_instants, select_clips
 from train.config import AugmentConfig, TrainConfig
-from train.data import FrameSource, TokenSource, read_ahead
+from train.data import FrameSource, TokenSource
 from train.sampling import batches
 
 CPU = torch.device("cpu")
@@ -114,7 +112,7 @@ def test_visual_prompts_and_frames_are_taken_at_the_same_instants(
         decoded.append([bytes(jpeg) for jpeg in jpegs])
         return plain(jpegs)
 
-    monkeypatch.setattr(data, "_DECODE_THREADS", 1)
+    monkeypatch.setattr("train.read_ahead.num_threads", lambda: 1)
     monkeypatch.setattr(frames, "decode", recording)
     source = frame_source(*toys, tiny_config())
     store = open_store(toys[0])
@@ -172,51 +170,58 @@ def test_a_damaged_jpeg_stops_training_and_names_the_clip(toys: tuple[Path, Data
         list(source.batches([np.array([0, 1])], 0))
 
 
-@pytest.mark.parametrize("preload_bytes", [1 << 30, 0])
-def test_tokens_come_with_the_prompts_of_their_instants_in_memory_or_not(
-    toys: tuple[Path, Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, preload_bytes: int
-) -> None:
-    monkeypatch.setattr(data, "PRELOAD_BYTES", preload_bytes)
-    store = open_store(toys[0])
-    clips = select_clips(toys[1], ACTIVITY, "default", "train", (store.visual_prompts,))
-    values = {clip.id: np.full((4, 6), number, np.float32) for number, clip in enumerate(clips.clips)}
-    tokens = write_stream(
-        tmp_path / "tokens",
-        "video_tokens",
-        [
-            ClipRows(
-                clip_id=clip_id,
-                fields={"video_tokens": rows},
-                pts_seconds=np.arange(4.0),
-                frame_index=np.array([1, 3, 5, 7]),
-            )
-            for clip_id, rows in values.items()
-        ],
-    )
+def token_source(folder: Path, dataset: Dataset) -> TokenSource:
+    """Eight clips, the tokens (4, 6) of clip i being full of i."""
+    store = open_store(folder)
+    clips = select_clips(dataset, ACTIVITY, "default", "train", (store.visual_prompts,))
+    rows = [
+        ClipRows(
+            clip_id=clip.id,
+            fields={"video_tokens": np.full((4, 6), number, np.float32)},
+            pts_seconds=np.arange(4.0),
+            frame_index=np.array([1, 3, 5, 7]),
+        )
+        for number, clip in enumerate(clips.clips)
+    ]
+    tokens = write_stream(folder / "tokens", "video_tokens", rows)
     check_instants(clips, 4, store.visual_prompts, tokens)
-    source = TokenSource(clips, 4, visual_prompts=store.visual_prompts, video_tokens=tokens, device=CPU)
-    batch = next(source.batches([np.array([5, 2])], 0))
+    return TokenSource(clips, 4, visual_prompts=store.visual_prompts, video_tokens=tokens, device=CPU)
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+def test_tokens_come_with_the_prompts_of_their_instants_from_disk_and_from_memory(
+    toys: tuple[Path, Dataset], loaded: bool
+) -> None:
+    source = token_source(*toys)
+    for table in source.tables(training=True) if loaded else ():
+        table.load(CPU)
+    pieces = [np.array([5, 2]), np.array([7])]
+    batch, last = source.batches(pieces, 0)
     assert batch.frames is None
     assert batch.frame_tokens is not None
     assert batch.frame_tokens[:, 0, 0].tolist() == [5.0, 2.0]
-    assert batch.targets.tolist() == clips.targets[[5, 2]].tolist()
-    rows = torch.from_numpy(store.visual_prompts[clips.clips[5].id][[1, 3, 5, 7]].astype(np.float32))
-    assert torch.equal(batch.visual_prompts[0], rows)
+    assert batch.targets.tolist() == source.clip_set.targets[[5, 2]].tolist()
+    assert last.targets.tolist() == source.clip_set.targets[[7]].tolist()
+    prompts = open_store(toys[0]).visual_prompts[source.clip_set.clips[5].id]
+    assert torch.equal(batch.visual_prompts[0], torch.from_numpy(prompts[[1, 3, 5, 7]].astype(np.float32)))
 
 
-def test_reading_stays_one_piece_ahead_and_stops_when_the_consumer_leaves() -> None:
-    pieces = iter(np.arange(12).reshape(6, 2))
-    with contextlib.closing(read_ahead(pieces, lambda number: 10 * number)) as read:
-        piece, values = next(read)
-        assert piece.tolist() == [0, 1]
-        assert values == [0, 10]
-        assert next(read)[1] == [20, 30]
-    assert [piece.tolist() for piece in pieces] == [[6, 7], [8, 9], [10, 11]]
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("decode")]
+def test_prompts_are_kept_as_the_cache_has_them_and_only_those_of_the_instants(toys: tuple[Path, Dataset]) -> None:
+    prompts, tokens = token_source(*toys).tables(training=True)
+    assert (prompts.name, prompts.nbytes) == ("visual_prompts", 8 * 4 * 16 * 2)  # clips, instants, width, float16
+    assert (tokens.name, tokens.nbytes) == ("video_tokens", 8 * 4 * 6 * 4)
 
 
-def test_every_piece_is_read_in_order_and_an_error_reaches_the_consumer() -> None:
-    pieces = [np.array([2]), np.array([1, 4]), np.array([0])]
-    assert [values for _, values in read_ahead(pieces, str)] == [["2"], ["1", "4"], ["0"]]
-    with pytest.raises(ZeroDivisionError):
-        list(read_ahead(pieces, lambda number: 1 / number))
+def test_nothing_of_frames_can_live_elsewhere_than_on_disk(toys: tuple[Path, Dataset]) -> None:
+    assert not frame_source(*toys, tiny_config()).tables(training=True)
+
+
+def test_batches_of_few_clips_are_those_of_many(toys: tuple[Path, Dataset]) -> None:
+    source = frame_source(*toys, tiny_config())
+    pieces = [np.array([number]) for number in (6, 1, 1, 0, 7, 4)]
+    together = next(source.batches([np.concatenate(pieces)], 1))
+    assert together.frames is not None
+    for position, batch in enumerate(source.batches(pieces, 1)):
+        assert batch.frames is not None
+        assert torch.equal(batch.frames[0], together.frames[position])
+        assert torch.equal(batch.targets[0], together.targets[position])

@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from train import frames as pictures
 from train.config import AugmentConfig
 from train.frames import augmented_view, centre_view, decode, normalise
 
@@ -27,6 +28,18 @@ def gradient(height: int = 24, width: int = 32) -> torch.Tensor:
     return frames
 
 
+@pytest.fixture(params=["simplejpeg", "pillow"])
+def decoder(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each of the two decoders in turn."""
+    name: str = request.param
+    if name == "pillow":
+        monkeypatch.setattr(pictures, "simplejpeg", None)
+    else:
+        pytest.importorskip("simplejpeg", reason="the extra `fast` is not installed")
+    return name
+
+
+@pytest.mark.usefixtures("decoder")
 def test_decoding_gives_rgb_frames_in_order() -> None:
     red, blue = np.zeros((2, 16, 20, 3), np.uint8)
     red[..., 0], blue[..., 2] = 255, 255
@@ -37,6 +50,22 @@ def test_decoding_gives_rgb_frames_in_order() -> None:
     assert frames[1, :, 8, 8].tolist() == pytest.approx([0, 0, 255], abs=3)
 
 
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+def test_both_decoders_give_the_same_pixels(subsampling: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("simplejpeg", reason="the extra `fast` is not installed")
+    generator = np.random.default_rng(subsampling)
+    small = generator.integers(0, 256, (3, 9, 15, 3), dtype=np.uint8)
+    jpegs = []
+    for picture in small:
+        buffer = io.BytesIO()
+        Image.fromarray(picture).resize((91, 53)).save(buffer, "JPEG", quality=95, subsampling=subsampling)
+        jpegs.append(buffer.getvalue())
+    fast = decode(jpegs)
+    monkeypatch.setattr(pictures, "simplejpeg", None)
+    assert torch.equal(decode(jpegs), fast)
+
+
+@pytest.mark.usefixtures("decoder")
 def test_a_broken_jpeg_is_an_error_and_not_a_grey_frame() -> None:
     whole = jpeg_of(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8))
     for data in (b"not a picture", whole[: len(whole) // 2]):
@@ -93,6 +122,20 @@ def test_the_same_generator_gives_the_same_view() -> None:
     ]
     assert torch.equal(views[0], views[1])
     assert not torch.equal(views[0], views[2])
+
+
+def test_a_view_may_be_put_where_it_is_needed() -> None:
+    for seed, config in enumerate((AugmentConfig(), PLAIN)):
+        place = torch.zeros(3, 2, 3, 16, 16, dtype=torch.uint8)
+        draws = (np.random.default_rng(seed) for _ in range(2))
+        alone, put = (
+            augmented_view(gradient(), size=16, config=config, generator=next(draws), out=out)
+            for out in (None, place[1])
+        )
+        assert torch.equal(place[1], alone)
+        assert put.data_ptr() == place[1].data_ptr()
+        assert not place[0].any()
+        assert not place[2].any()
 
 
 def test_normalising_maps_the_mean_to_zero_and_one_std_to_one() -> None:

@@ -267,6 +267,24 @@ def test_tokens_come_per_view_and_training_reads_the_middle_one_with_its_joints(
     assert torch.equal(alone.tokens, test.tokens)
 
 
+@pytest.mark.parametrize("epoch", [0, None])
+def test_tokens_and_joints_are_the_same_from_disk_and_from_memory(toys: Toys, epoch: int | None) -> None:
+    tokens = toys.write("image_tokens", token_rows)
+    disk, memory = (toys.source(frames=None, tokens=tokens) for _ in range(2))
+    tables = memory.tables(training=epoch is not None)
+    assert [table.name for table in tables] == ["image_tokens", "joints"]
+    for table in tables:
+        table.load(torch.device("cpu"))
+    for numbers in ([3, 0, 3], [7]):
+        found, expected = batch_of(memory, epoch, numbers), batch_of(disk, epoch, numbers)
+        assert torch.equal(joints_of(found), joints_of(expected))
+        assert found.tokens is not None
+        assert expected.tokens is not None
+        assert torch.equal(found.tokens, expected.tokens)
+        assert torch.equal(found.targets, expected.targets)
+    assert not toys.source().tables(training=True), "frames are another view in every epoch"
+
+
 def test_tokens_of_another_number_of_views_are_refused(toys: Toys) -> None:
     tokens = toys.write("image_tokens", token_rows)
     with pytest.raises(CacheError, match=r"holds 6 frames of image tokens, expected 2 \(crops = 1, num_frames = 2\)"):

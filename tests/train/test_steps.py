@@ -126,6 +126,29 @@ def test_live_and_frozen_give_the_same_logits_for_the_same_weights(folder: Path)
     np.testing.assert_allclose(logits_on_test(live, model), expected, atol=1e-5)
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of torch's own tracing
+def test_a_compiled_model_gives_the_same_gradient_under_the_same_names(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Traced whole, without a break, and run as traced: what code a compiler makes of it is torch's business."""
+    config = tiny_config(frozen=True, cmdcl=NO_DROPOUT, optimizer=OptimizerConfig(grad_clip=0.0))
+    expected = step_gradients(folder, config, [[0, 1, 2]])
+    traced: list[nn.Module] = []
+    plain = nn.Module.compile
+
+    def trace(model: nn.Module) -> None:
+        traced.append(model)
+        plain(model, backend="eager", fullgraph=True)
+
+    monkeypatch.setattr(nn.Module, "compile", trace)
+    found = step_gradients(folder, replace(config, compile=True), [[0, 1, 2]])
+    assert len(traced) == 1
+    assert found.keys() == expected.keys()
+    for name, value in found.items():
+        torch.testing.assert_close(value, expected[name], atol=1e-6, rtol=1e-4, msg=name)
+
+
 @pytest.mark.parametrize("frozen", [True, False])
 def test_the_image_text_model_is_never_trained(folder: Path, frozen: bool) -> None:
     """Visual prompts carry no gradient graph, and every trained parameter is of the video side, the text or a head."""

@@ -1,1 +1,1 @@
-"""How fast training is, against what its parts allow."""
+"""How fast training and what it reads from are on this machine."""

@@ -2,8 +2,8 @@
 
 A reader may ask why the bare model goes through the trainer too: then forward, backward and optimiser are the same
 calls with the same settings, and whatever differs is data. Its seconds are those of these three parts alone. Sources
-are read as in the middle of an epoch: the batch after the last one is begun as well, or the last step would be the
-only one beside which nothing is read. On a GPU the clock waits for the device after each part, so a step here is a
+are read as in the middle of an epoch: batches go on after the last one that is taken, or beside the last steps nothing
+would be read. On a GPU the clock waits for the device after each part, so a step here is a
 little longer than in a run, where the next one is queued meanwhile.
 """
 
@@ -20,8 +20,7 @@ import numpy as np
 import torch
 
 from train import run_directory
-from train.clip_set import ClipSet
-from train.data import BatchSource
+from train.data import Batches
 from train.experiment import Experiment
 from train.sampling import Indices, epoch_order
 from train.step_clock import PARTS, Part, StepClock
@@ -115,22 +114,23 @@ class StepBench:
         """
         self._device, self._clock = device, StepRecorder(device)
         self.source = experiment.sources(device, progress=False)[experiment.config.train_split]
+        self._num_clips = len(self.source.clip_set)
         run = run_directory.begin(experiment, folder, dataset_folder=folder, recipe=recipe)
         sources = {experiment.config.train_split: self.source}
         self.trainer = Trainer(experiment, run, sources, experiment.build_model(), device, clock=self._clock)
 
-    def train_on(self, source: BatchSource[Any], num_steps: int) -> Steps:
+    def train_on(self, source: Batches[Any], num_steps: int) -> Steps:
         """Steps on batches of a source, after WARM_UP others."""
         pieces = self._pieces(WARM_UP + num_steps)
         self._clock.begin()
-        self.trainer.train_on(_ReadOn(source), pieces)
+        self.trainer.train_on(_Endless(source), pieces)
         return Steps(steps=tuple(self._clock.steps[WARM_UP:]), num_clips=len(pieces[0]))
 
     def bare(self, num_steps: int) -> Steps:
         """Steps on one batch that lies ready on the device."""
         with contextlib.closing(self.source.batches(self.forward_passes(1), epoch=0)) as stream:
             ready = [batch.to(self._device) for batch in stream]
-        return self.train_on(_Ready(self.source.clip_set, ready), num_steps)
+        return self.train_on(_Ready(ready), num_steps)
 
     def load(self, num_steps: int) -> LoadingCost:
         """The batches of so many steps brought to the device, and nothing else: per clip."""
@@ -151,28 +151,27 @@ class StepBench:
     def _pieces(self, count: int) -> list[Indices]:
         """Batches of full size, of the clips in random order, again and again as often as needed."""
         config = self.trainer.config
-        order = epoch_order(len(self.source.clip_set), config.seed, epoch=0)
+        order = epoch_order(self._num_clips, config.seed, epoch=0)
         return list(np.resize(order, (count, config.batch_size)))
 
 
-class _ReadOn:
-    """A source that is asked for one batch more than anybody takes."""
+class _Endless:
+    """A source whose batches go on from the beginning; whoever takes them stops."""
 
-    def __init__(self, source: BatchSource[Any]) -> None:
-        self.clip_set, self._source = source.clip_set, source
+    def __init__(self, source: Batches[Any]) -> None:
+        self._source = source
 
     def batches(self, pieces: Iterable[Indices], epoch: int | None) -> Generator[Any]:
         """See BatchSource."""
-        asked = list(pieces)
-        with contextlib.closing(self._source.batches([*asked, asked[0]], epoch)) as stream:
+        with contextlib.closing(self._source.batches(itertools.cycle(pieces), epoch)) as stream:
             yield from stream
 
 
 class _Ready:
     """A source whose batches are there already, and come again and again."""
 
-    def __init__(self, clip_set: ClipSet, ready: Sequence[Any]) -> None:
-        self.clip_set, self._ready = clip_set, ready
+    def __init__(self, ready: Sequence[Any]) -> None:
+        self._ready = ready
 
     def batches(self, pieces: Iterable[Indices], epoch: int | None) -> Generator[Any]:  # noqa: ARG002
         """See BatchSource."""

@@ -157,7 +157,7 @@ def _definitions(report: "TrainingReport") -> list[str]:
         total = f"the slower of bare model + frozen models, and decoding on one thread / {cores} cores"
     lines = [
         "bare model: forward, backward and optimiser on a batch that lies ready on the device",
-        "decoding: in every step videos are decoded on all cores, one batch ahead, and the frozen models run again",
+        "decoding: in every step videos are decoded on all cores, ahead of it, and the frozen models run again",
         "ratio_to_bare_model: clips/s from the cache / clips/s of the bare model",
         "data_share: share of the step in which it waits for data",
         "ratio_to_decoding: seconds per clip of decoding / from the cache, that is how many times as fast an epoch is",
