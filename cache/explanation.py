@@ -68,7 +68,7 @@ class PatchMaps:
     attention: Annotated[Floats, Axes("m L P")]
     """How much the class token of the TimeSformer's last block reads of each patch, mean over heads."""
     evidence: Annotated[Floats, Axes("m k L P")]
-    """What each patch token adds to the logit of each shown class, to first order (gradient times token)."""
+    """What each patch adds to the logit of each shown class over the clip's mean patch, to first order."""
 
 
 @dataclass(frozen=True, kw_only=True)

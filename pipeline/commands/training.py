@@ -92,6 +92,7 @@ def predict(
     from train.predict import predict as run_prediction
 
     config = run_recipe(Run.open(run_folder), overrides).train if overrides else None
+    choice = choice_of(explain, clip_ids)
     for predictions in run_prediction(
         run_folder,
         split=split,
@@ -100,9 +101,11 @@ def predict(
         token_cache=token_cache,
         config=config,
         device=device,
-        explain=choice_of(explain, clip_ids),
+        explain=choice,
     ):
         click.echo(f"{predictions.split}: {len(predictions.clip_ids)} clips, {len(predictions.skipped)} skipped")
+    if choice:
+        click.echo(f"explained: {run_folder / 'explanations'}")
 
 
 @click.command()

@@ -2,7 +2,8 @@
 
 With a frozen video encoder the frames go through it once more, since the cache holds pooled tokens alone. Its attention
 is then the same for every run of one cache. What tells runs apart is `evidence`: the gradient of a class's logit at
-each patch token, times the token; over all patches it sums to what the logit would lose if they faded, to first order.
+each patch token, times what the token has beyond the clip's mean token: what the logit would lose, to first order, if
+that patch looked like the average one. The mean is taken away because layer-normalised tokens have most in common.
 
 Axis letters: n batch (here 1), L frames used, C classes, k classes shown, P patches, d_v width of the video encoder.
 """
@@ -124,14 +125,15 @@ class CausalExplainer:
         )
 
     def _evidence(self, visual_prompts: Tensor, tokens: Tensor, shown: Classes) -> Tensor:
-        """Gradient times token, by class: tokens (1, 1 + P * L, d_v) -> (k, L, P)."""
+        """Gradient times token beyond the mean, by class: tokens (1, 1 + P * L, d_v) -> (k, L, P)."""
         num_frames = self.model.num_frames
         with torch.enable_grad():
             leaf = tokens.detach().requires_grad_()
             pooled = pool_frames(leaf, num_frames, self.model.config.frame_pool)
             logits = self.model(visual_prompts, frame_tokens=pooled)[0]
             gradients = [torch.autograd.grad(logits[number], leaf, retain_graph=True)[0] for number in shown.tolist()]
-        products = (torch.stack(gradients)[:, 0, 1:] * tokens[0, 1:]).sum(dim=-1)  # (k, P * L)
+        patches = tokens[0, 1:]
+        products = (torch.stack(gradients)[:, 0, 1:] * (patches - patches.mean(dim=0))).sum(dim=-1)  # (k, P * L)
         return products.unflatten(1, (-1, num_frames)).transpose(1, 2)
 
 
