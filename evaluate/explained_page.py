@@ -107,8 +107,8 @@ def _one_split(page: Page, explanation: Explanation, numbers: Mapping[str, Any],
         )
     count = min(most_clips, len(numbers["clips"]))
     rest = len(numbers["clips"]) - count
-    others = f" ({rest} more are in the run's explanations folder)" if rest else ""
-    with page.folded(f"{count} clips: frames, maps and weights{others}"):
+    others = f" ({rest} more in the run's explanations folder)" if rest else ""
+    with page.folded(f"{count} clip{'' if count == 1 else 's'}: frames, maps and weights{others}"):
         page.bullets(legend(explanation))
         for number, clip in enumerate(numbers["clips"][:count]):
             add_clip(page, explanation, number, clip)
