@@ -36,6 +36,15 @@ def test_counts_shares_and_pairs_are_those_counted_by_hand() -> None:
     assert shares(np.array([[2, 1], [1, 0]])).tolist() == [[1.0, 0.5], [0.0, 0.0]]
 
 
+def test_a_class_without_clips_has_no_part_in_the_difference() -> None:
+    item = three_classes()
+    targets, logits = np.pad(item.targets, ((0, 0), (0, 1))), np.pad(item.logits, ((0, 0), (0, 1)), constant_values=-9)
+    wider = Predictions(**{**vars(item), "class_names": ("a", "b", "c", "d"), "targets": targets, "logits": logits})
+    assert co_classification(wider)["difference"] == co_classification(item)["difference"]
+    nobody = Predictions(**{**vars(item), "targets": np.zeros_like(item.targets)})
+    assert co_classification(nobody)["difference"] is None
+
+
 def test_perfect_logits_differ_in_nothing_and_overstate_no_pair() -> None:
     item = toy_runs.predictions(kind="multi", skill=1000.0)
     found = co_classification(item)

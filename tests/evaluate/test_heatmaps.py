@@ -38,6 +38,18 @@ def test_every_value_is_a_cell_of_its_strength_and_zero_is_none() -> None:
     assert cells(one_panel([[0.0, 0.0]])) == {}
 
 
+def test_rows_go_down_and_columns_to_the_right() -> None:
+    places = {}
+    for row, column in ((0, 0), (0, 2), (1, 0)):
+        values = np.zeros((2, 3))
+        values[row, column] = 1
+        (path,) = re.findall(r'<path d="([^"]*)"[^>]*style="[^"]*#0072b2', one_panel(values.tolist()))
+        places[row, column] = np.array(re.findall(r"[ML] ([\d.]+) ([\d.]+)", path), dtype=np.float64).mean(axis=0)
+    right, down = places[0, 2] - places[0, 0], places[1, 0] - places[0, 0]
+    assert (right[0] > 10, right[1]) == (True, pytest.approx(0))
+    assert (down[0], down[1] > 10) == (pytest.approx(0), True)
+
+
 def test_panels_share_one_scale_which_is_printed() -> None:
     panels = [Panel(title="a", values=np.array([[2.0, 0.0]])), Panel(title="b", values=np.array([[0.0, 4.0]]))]
     svg = heat_panels(panels, rows=["x"], columns=["y", "z"], per_line=2)
