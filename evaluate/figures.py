@@ -269,7 +269,14 @@ def _svg(figure: Figure) -> str:
     text = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", text, count=1)
     text = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", text, count=1)
     text = text.replace("font-family: 'DejaVu Sans'", "font-family: inherit")
-    # A hundredth of a point is finer than any screen, and line ends mean nothing here: half the bytes.
-    text = re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", text)
-    text = re.sub(r"\n\s*", " ", text)
-    return text.replace(_GRID, "currentColor; stroke-opacity: 0.18").replace(_INK, "currentColor").strip()
+    return _compact(text.replace(_GRID, "currentColor; stroke-opacity: 0.18").replace(_INK, "currentColor")).strip()
+
+
+def _compact(svg: str) -> str:
+    """Half the bytes: a hundredth of a point is finer than any screen, and line ends mean nothing. Texts stay."""
+    tags = re.sub(r"<[^>]*>", lambda tag: re.sub(r"\d+\.\d{3,}", _hundredths, re.sub(r"\s+", " ", tag[0])), svg)
+    return re.sub(r">\s+<", "><", tags)
+
+
+def _hundredths(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.2f}"

@@ -55,6 +55,7 @@ def test_panels_share_one_scale_which_is_printed() -> None:
     svg = heat_panels(panels, rows=["x"], columns=["y", "z"], per_line=2)
     assert cells(svg) == {0.5: 1, 1.0: 1}
     assert "full colour: 4" in svg
+    assert "full colour: 0.0034" in one_panel([[0.0034, 0.001]])  # coordinates are rounded, texts are not
 
 
 def test_names_are_marked_and_left_out_where_they_have_no_room() -> None:
