@@ -5,6 +5,7 @@
     RUN/metrics.jsonl       one object an epoch
     RUN/checkpoints/        owned by train.checkpoint
     RUN/predictions/<split>.h5
+    RUN/explanations/<split>.h5    what the run did inside for some clips; only if it was asked for
 
 Reading a run needs no torch: `evaluate` lives on this file alone.
 """
@@ -18,6 +19,8 @@ from typing import Any, Literal, Self
 
 from cache import atomic
 from cache.errors import CacheError, CorruptShard
+from cache.explanation import Explanation
+from cache.explanation_file import read_explanation
 from cache.predictions import Predictions
 
 RunStatus = Literal["running", "finished"]
@@ -151,3 +154,16 @@ class Run:
                 f"run `deconfound predict {self.path} --split {split}`"
             )
         return Predictions.read(path)
+
+    def explanation_path(self, split: str) -> Path:
+        """`explanations/<split>.h5`."""
+        return self.path / "explanations" / f"{split}.h5"
+
+    def explanation(self, split: str) -> Explanation | None:
+        """What the run did inside for some clips of a split; None if nobody asked for it.
+
+        Raises:
+            CorruptShard: the file is damaged.
+        """
+        path = self.explanation_path(split)
+        return read_explanation(path) if path.exists() else None

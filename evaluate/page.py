@@ -158,13 +158,20 @@ class Page:
         label = f'<svg role="img" aria-label="{_escape(alt or caption)}"'
         return self._add(f"<figure>{svg.replace('<svg', label, 1)}{self._caption(caption)}</figure>")
 
-    def image(self, data: bytes, *, caption: str = "", alt: str = "", pixelated: bool = False) -> Self:
+    def image(
+        self, data: bytes, *, caption: str = "", alt: str = "", pixelated: bool = False, wide: bool = False
+    ) -> Self:
         """Add one embedded JPEG or PNG; `pixelated` keeps the grid of a small picture visible.
+
+        `wide` keeps a strip of pictures at full size on a narrow page, where it scrolls sideways.
 
         Raises:
             ValueError: where the bytes are neither.
         """
-        return self._add(self._image(data, caption, alt or caption, pixelated))
+        figure = self._image(data, caption, alt or caption, pixelated)
+        if wide:
+            figure = re.sub(r"(<img[^>]*>)", r'<div class="scroll wide">\1</div>', figure, count=1)
+        return self._add(figure)
 
     def images(self, items: Sequence[tuple[bytes, str]], *, pixelated: bool = False) -> Self:
         """Add a grid of embedded pictures: (JPEG or PNG bytes, caption) each."""

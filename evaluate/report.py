@@ -20,6 +20,7 @@ from cache.run import Run
 from evaluate import figures, report_text, tables
 from evaluate.across_runs import families, family_name, question
 from evaluate.page import Page
+from evaluate.paper_pictures import add_paper_pictures
 from evaluate.summary import summarise
 from evaluate.tables import METRIC_NAMES, Table, percent
 from evaluate.uncertainty import LEVEL_TEXT
@@ -67,11 +68,11 @@ def write_report(
     atomic.write_json(folder / "metrics.json", summary)
     atomic.write_bytes(folder / "per_class.csv", report_text.per_class_csv(summary).encode())
     atomic.write_bytes(folder / "report.md", report_text.markdown(summary).encode())
-    _page(summary).write(folder / "index.html")
+    _page(summary, runs).write(folder / "index.html")
     return summary
 
 
-def _page(summary: Mapping[str, Any]) -> Page:
+def _page(summary: Mapping[str, Any], runs: Sequence[Run]) -> Page:
     page = Page(report_text.title(summary), lead=report_text.lead(summary))
     for text, labels in report_text.notices(summary).items():
         everyone = len(labels) == len(summary["runs"])
@@ -79,10 +80,11 @@ def _page(summary: Mapping[str, Any]) -> Page:
     tasks = report_text.runs_by_task(summary)
     if len(tasks) == 1:
         _tiles(page, tasks[0])
-    for runs in tasks:
-        _task_section(page, runs, summary)
+    for of_task in tasks:
+        _task_section(page, of_task, summary)
     _curves_section(page, summary["runs"])
     _classes_section(page, summary["runs"])
+    add_paper_pictures(page, runs, summary)
     _small_print(page, summary)
     return page
 

@@ -9,13 +9,16 @@ they cannot disagree with `metrics.json`. Values are fractions at full precision
                "headline": metric, "main_metrics": [metric], "benchmark": null or {"name", "rule"},
                "splits": {split: {<metric>: value, ..., "intervals": {metric: {"low", "high", "method", "bias"}},
                                   "per_class", "confusion" (single label), "groups", "skipped": {reason: clips},
-                                  "num_official", "coverage", "remarks": [sentence]}},
+                                  "num_official", "coverage", "remarks": [sentence],
+                                  "co_classification" (multi label, see evaluate/coclassification.py)}},
+               "explained": {split: what `predict --explain` stored, see evaluate/explained.py},
                "published": [{"paper", "table", "method", "metric", "compare_with", "percent", "settings", "source"}]}],
      "comparisons": [{"first", "second", "split", "only_first_right", "only_second_right", "p_value", "p_value_holm",
                       "differences": {metric: {"estimate", "low", "high", "level", "method", "bias"}}}],
      "not_compared": [{"first", "second", "split", "reason"}],
      "over_seeds": [{"dataset", "task", "protocol", "method", "variant", "split", "metric", "runs": [label],
-                     "num_seeds", "mean", "sd"}]}
+                     "num_seeds", "mean", "sd"}],
+     "sweeps": [one curve over a setting, see evaluate/sweeps.py]}
 
 A run's "dataset" and "protocol" are those of its predictions; where its splits disagree, those that it was trained on,
 with a notice. The first of its `main_metrics` is its `headline`; both follow the `benchmark`'s rule where there is one.
@@ -39,10 +42,13 @@ from cache.run import Run, RunInfo
 from evaluate.across_runs import EvaluatedRun, compare_all, over_seeds
 from evaluate.analysis import confusion_matrix, per_class, per_group
 from evaluate.benchmarks import Rule, judge
+from evaluate.coclassification import co_classification
 from evaluate.compare import resamples_of
 from evaluate.coverage import coverage, remarks
+from evaluate.explained import explained
 from evaluate.metrics import evaluate, resampled_card
 from evaluate.paper import is_full_method, published
+from evaluate.sweeps import sweeps
 from evaluate.uncertainty import LEVEL, Draws, Interval, bootstrap, wilson
 
 _MOST_GROUPS = 50
@@ -81,6 +87,7 @@ def summarise(
             "comparisons": comparisons,
             "not_compared": not_compared,
             "over_seeds": spreads,
+            "sweeps": sweeps(bodies),
         }
     )
 
@@ -113,6 +120,7 @@ def _evaluate_run(run: Run, label: str, options: Mapping[str, Any]) -> Evaluated
         **_judged_by(rule),
         "notices": list(dict.fromkeys([*_notices(run.info, predictions), *([notice] if notice else [])])),
         "splits": {},
+        "explained": explained(run, full),
         "published": _published(run, rule) if rule else [],
     }
     by_clip = options["cluster"] is None
@@ -179,6 +187,8 @@ def _describe_split(predictions: Predictions, draws: Draws, headline: str, *, by
     }
     if predictions.kind == "single":
         card["confusion"] = confusion_matrix(predictions).tolist()
+    else:
+        card["co_classification"] = co_classification(predictions)
     return card
 
 

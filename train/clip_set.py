@@ -31,6 +31,12 @@ class ClipSet:
     def __repr__(self) -> str:
         return f"ClipSet({self.split!r}, {len(self)} clips, {len(self.skipped)} skipped)"
 
+    def multi_hot(self, num_classes: int) -> npt.NDArray[np.uint8]:
+        """(n, C): 1 at the true classes, whatever the kind of the task."""
+        if self.targets.ndim == 2:
+            return self.targets.astype(np.uint8)
+        return np.eye(num_classes, dtype=np.uint8)[self.targets]
+
     @property
     def reasons(self) -> dict[str, int]:
         """Reason for skipping -> number of clips, the most frequent first."""

@@ -157,6 +157,13 @@ def tokenize(prompts: Sequence[str], shape: ClipShape) -> tuple[Tensor, Tensor]:
     return token_ids, (position >= 1) & (position <= torch.tensor(lengths).clamp(max=room).unsqueeze(1))
 
 
+def token_words(token_ids: Tensor, word_mask: Tensor) -> tuple[tuple[str, ...], ...]:
+    """The words of each prompt, as the tokenizer cuts them. (C, N_t) ids and mask, as from `tokenize`."""
+    tokenizer = open_clip.SimpleTokenizer()
+    rows = zip(token_ids.cpu(), word_mask.cpu(), strict=True)
+    return tuple(tuple(tokenizer.decode([number]).strip() for number in ids[mask].tolist()) for ids, mask in rows)
+
+
 def _architecture(model: str, key: str = _MODEL_KEY) -> dict[str, Any]:
     """open_clip's configuration of a model, from its registry or from a file."""
     if model.endswith(".json"):

@@ -55,6 +55,21 @@ def _recomputed(frames: Tensor, words: Tensor, word_mask: Tensor, temperature: f
     )
 
 
+def frame_word_matrix(frames: Tensor, words: Tensor) -> Tensor:
+    """A itself, the cosine of every frame with every text position, for whoever looks at it.
+
+    Args:
+        frames: (n, T, D).
+        words: (m, N_t, D).
+
+    Returns:
+        (n, m, T, N_t), fp32 also under autocast.
+    """
+    with torch.autocast(frames.device.type, enabled=False):
+        frames, words = F.normalize(frames.float(), dim=-1), F.normalize(words.float(), dim=-1)
+        return torch.einsum("ntd,mwd->nmtw", frames, words)
+
+
 def frame_word_similarity(
     frames: Tensor, words: Tensor, word_mask: Tensor, *, temperature: float, chunk: int
 ) -> Tensor:

@@ -60,6 +60,11 @@ class SelfAttention(nn.Module):
         mixed = F.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout)
         return self.proj(merge_heads(mixed))
 
+    def weights(self, tokens: Tensor) -> Tensor:
+        """What each token reads, without dropout. tokens: (n, s, d) -> (n, h, s, s), rows sum to 1."""
+        queries, keys, _ = (split_heads(part, self.heads) for part in self.qkv(tokens).chunk(3, dim=-1))
+        return attention_map(queries, keys)
+
 
 class CrossAttention(nn.Module):
     """Multi-head attention of queries over another sequence."""
@@ -81,6 +86,11 @@ class CrossAttention(nn.Module):
             split_heads(self.query(queries), self.heads), keys, values, dropout_p=dropout
         )
         return self.proj(merge_heads(mixed))
+
+    def weights(self, queries: Tensor, memory: Tensor) -> Tensor:
+        """What each query reads, without dropout. (n, q, d) and (n, s, d) -> (n, h, q, s), rows sum to 1."""
+        keys, _ = self.key_value(memory).chunk(2, dim=-1)
+        return attention_map(split_heads(self.query(queries), self.heads), split_heads(keys, self.heads))
 
 
 class FeedForward(nn.Module):

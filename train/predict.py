@@ -35,6 +35,8 @@ from train.data import BatchSource
 from train.device import memory_advice, resolve_device
 from train.divergence import check_finite_logits
 from train.experiment import Experiment, chosen_on
+from train.explanations.choice import Choice
+from train.explanations.making import explain_splits
 from train.methods.method import Method
 from train.parallel import ALONE, Processes
 from train.sampling import batches
@@ -85,9 +87,10 @@ def predict(
     token_cache: Path | None = None,
     config: TrainConfig | None = None,
     device: str = "cpu",
+    explain: Choice | None = None,
     progress: bool = False,
 ) -> list[Predictions]:
-    """Writes RUN/predictions/<split>.h5 from the run's checkpoint.
+    """Writes RUN/predictions/<split>.h5 from the run's checkpoint, and RUN/explanations/<split>.h5 if asked for.
 
     Args:
         run: the run directory.
@@ -97,11 +100,12 @@ def predict(
         token_cache: folder of frozen tokens; by default CACHE/video_tokens or CACHE/image_tokens.
         config: the run's, with other LOCATION_KEYS or FREE_KEYS.
         device: a torch device.
+        explain: the clips of each split whose insides are written too.
         progress: show a progress bar while tokens are computed.
 
     Raises:
         CacheError: the run has no checkpoint, or the cache was made with other settings than the run's.
-        ConfigError: the dataset has other classes, or no usable clip in the split.
+        ConfigError: the dataset has other classes, no usable clip in the split, or not the clips to be explained.
     """
     current = Run.open(run)
     config = config_of(current, config)
@@ -119,11 +123,15 @@ def predict(
         stored=_stored(position),
     )
     check_unchanged(experiment, position)
+    chosen = {} if explain is None else explain.numbers(experiment.clip_sets)
     target = resolve_device(device)
     sources = experiment.sources(target, progress=progress, for_training=False)
     with memory_advice(_MEMORY_ADVICE):
         trained = load_trained(run / "checkpoints", kind, experiment, target)
-        return [predict_split(current, experiment, source, trained) for source in sources.values()]
+        predictions = [predict_split(current, experiment, source, trained) for source in sources.values()]
+        if chosen:
+            explain_splits(current, experiment, sources, trained.model, target, chosen)
+        return predictions
 
 
 def predict_videos(

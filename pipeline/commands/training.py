@@ -75,6 +75,15 @@ def train(
 @click.option("--split", help="Split of the run's protocol [the recipe's predict_splits].")
 @click.option("--dataset", type=PATH, help="Dataset folder, instead of the one trained on.")
 @click.option("--cache", type=PATH, help="Cache folder, instead of the one trained on.")
+@click.option(
+    "--explain",
+    type=click.IntRange(min=1),
+    is_flag=False,
+    flag_value=8,
+    metavar="[N]",
+    help="Also store what the model does inside with N clips of each split [8], for the report.",
+)
+@click.option("--clip", "clip_ids", multiple=True, metavar="ID", help="Explain this clip; can be given several times.")
 @token_cache_option
 @device_option
 @set_option
@@ -83,19 +92,32 @@ def predict(
     split: str | None,
     dataset: Path | None,
     cache: Path | None,
+    explain: int | None,
+    clip_ids: tuple[str, ...],
     token_cache: Path | None,
     device: str,
     overrides: tuple[str, ...],
 ) -> None:
-    """Write raw logits of a split into the run directory."""
+    """Write raw logits of a split into the run directory; with --explain also what led to them."""
     from cache.run import Run
+    from train.explanations.choice import choice_of
     from train.predict import predict as run_prediction
 
     config = run_recipe(Run.open(run_folder), overrides).train if overrides else None
+    choice = choice_of(explain, clip_ids)
     for predictions in run_prediction(
-        run_folder, split=split, dataset=dataset, cache=cache, token_cache=token_cache, config=config, device=device
+        run_folder,
+        split=split,
+        dataset=dataset,
+        cache=cache,
+        token_cache=token_cache,
+        config=config,
+        device=device,
+        explain=choice,
     ):
         click.echo(f"{predictions.split}: {len(predictions.clip_ids)} clips, {len(predictions.skipped)} skipped")
+    if choice:
+        click.echo(f"explained: {run_folder / 'explanations'}")
 
 
 @click.command()

@@ -115,8 +115,8 @@ def test_notices_stand_above_the_first_number(report: Path) -> None:
 
 def test_the_page_shows_figures_papers_pairs_seeds_and_what_was_skipped(report: Path) -> None:
     page = (report / "index.html").read_text()
-    # two tasks compared, three curves of each, bars of 8 run-splits, confusions of the 6 single-label ones
-    assert page.count("<svg") == 2 + 2 * 3 + 8 + 6
+    # two tasks compared, three curves of each, bars of 8 run-splits, confusions or co-classification of each
+    assert page.count("<svg") == 2 + 2 * 3 + 8 + 8
     for words in ("96.62", "CMDCL, table 1", "McNemar p", "Over seeds", "truncated", "By subject", "learning_rate"):
         assert words in page, words
 
@@ -264,7 +264,7 @@ def test_metrics_json_has_the_documented_keys_and_no_others(report: Path) -> Non
     body = atomic.read_json(report / "metrics.json")
     documented = set(re.findall(r'"(\w+)"', (summary.__doc__ or "").split('A run\'s "dataset"')[0]))
     seeds = {"num_resamples", "seed", "cluster", "level"}
-    assert body.keys() == seeds | {"runs", "comparisons", "not_compared", "over_seeds"}
+    assert body.keys() == seeds | {"runs", "comparisons", "not_compared", "over_seeds", "sweeps"}
     run = body["runs"][0]
     rows = (body, run, run["benchmark"], run["splits"]["iid"], body["comparisons"][0], body["over_seeds"][0])
     assert set().union(*rows) - {*metrics.evaluate(toy_runs.predictions())} <= documented

@@ -129,6 +129,10 @@ def test_a_folder_of_videos_becomes_a_report(folder: Path, deconfound: Command) 
     assert trained.code == 0
     assert json.loads((run / "config.json").read_text())["train"]["seed"] == 3
     assert deconfound("predict", run, "--split", "train").code == 0
+    explained = deconfound("predict", run, "--explain", "--split", "test")  # the number may be left out
+    assert f"explained: {run / 'explanations'}" in explained.stdout
+    refused = deconfound("predict", run, "--explain", 2, "--clip", "pour/0.mp4")
+    assert (refused.code, "one of the two" in refused.stderr) == (2, True)
 
     text = deconfound("evaluate", run).stdout
     assert "random weights" in text
@@ -136,6 +140,7 @@ def test_a_folder_of_videos_becomes_a_report(folder: Path, deconfound: Command) 
     evaluated = deconfound("evaluate", run, "--report", report, "--json").json
     assert set(evaluated["runs"][0]["splits"]) == {"train", "test"}
     assert "random weights" in (report / "index.html").read_text()
+    assert "Inside the runs" in (report / "index.html").read_text()
 
     check_recognition(folder, deconfound)
 

@@ -5,7 +5,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from train.contrast import frame_word_similarity, negative_weights, pair_similarity, semantic_guided_loss
+from train.contrast import (
+    frame_word_matrix,
+    frame_word_similarity,
+    negative_weights,
+    pair_similarity,
+    semantic_guided_loss,
+)
 
 CLIPS, TEXTS, FRAMES, WORDS, DIM = 3, 5, 4, 6, 8
 TAU = torch.tensor(0.1)
@@ -50,6 +56,17 @@ def softly(scores: Tensor, tau: float) -> Tensor:
 
 
 # --- similarities
+
+
+def test_the_matrix_is_the_one_that_the_similarity_attends_over(
+    frames: Tensor, words: Tensor, word_mask: Tensor
+) -> None:
+    """At an endless temperature all soft maxima are means over frames and words."""
+    matrix = frame_word_matrix(3 * frames, words / 2)  # (n, m, T, N_t)
+    torch.testing.assert_close(matrix[1, 2, 3, 0], F.cosine_similarity(frames[1, 3], words[2, 0], dim=0))
+    means = [matrix[:, number][..., word_mask[number]].mean(dim=(1, 2)) for number in range(TEXTS)]
+    found = frame_word(frames, words, word_mask, tau=1e6)
+    torch.testing.assert_close(found, torch.stack(means, dim=1), atol=1e-5, rtol=1e-4)
 
 
 def test_pair_similarity_is_the_cosine_of_every_pair() -> None:

@@ -59,8 +59,12 @@ class TextualIntervention(nn.Module):
 
     def forward(self, text: Tensor, visual_prompts: Tensor) -> Tensor:
         """text: (C, D) or (n, C, D), visual_prompts: (n, L, D) of length 1 -> (n, C, D)."""
-        bias = gather_bias(bias_scores(text, visual_prompts, self.temperature), visual_prompts)
+        bias = gather_bias(self.frame_weights(text, visual_prompts), visual_prompts)
         return self.approximator(text, bias, residual=text)
+
+    def frame_weights(self, text: Tensor, visual_prompts: Tensor) -> Tensor:
+        """S of Eq. 2. text: (C, D) or (n, C, D), visual_prompts: (n, L, D) of length 1 -> (n, C, L)."""
+        return bias_scores(text, visual_prompts, self.temperature)
 
 
 class TransportIntervention(nn.Module):

@@ -115,6 +115,11 @@ class ElementwiseTransformation(nn.Module):
         """visual: (n, L, D), mediator: (n, C, D) -> (n, C, D)."""
         return emphasise(visual, mediator, temperature=self.temperature, class_chunk=self.class_chunk)
 
+    def frame_weights(self, visual: Tensor, mediator: Tensor) -> Tensor:
+        """S^F averaged over coordinates, to be looked at: (n, C, L), rows sum to 1."""
+        chunks = mediator.split(self.class_chunk, dim=1)
+        return torch.cat([fine_scores(visual, chunk, self.temperature).mean(dim=-1) for chunk in chunks], dim=1)
+
 
 class RelationTransformation(nn.Module):
     """IVC's way from frames to classes: T(V, M) attends to frames in each of K bases, then joins them by W (PCMCI).
@@ -132,6 +137,13 @@ class RelationTransformation(nn.Module):
         """visual: (n, L, D), mediator: (n, C, D) -> (n, C, D)."""
         return self.attention(self.norm(mediator), visual)
 
+    def frame_weights(self, visual: Tensor, mediator: Tensor) -> Tensor:
+        """Attention averaged over the K bases, to be looked at: (n, C, L), rows sum to 1."""
+        return self.attention.weights(self.norm(mediator), visual).mean(dim=1)
+
+
+Transformation = ElementwiseTransformation | RelationTransformation
+
 
 class VisualIntervention(nn.Module):
     """VCI (CMDCL, Eq. 6-8) or IVC (PCMCI): frames and a mediator to one deconfounded visual vector per class.
@@ -139,9 +151,9 @@ class VisualIntervention(nn.Module):
     Two steps: `transform` gathers frames under the mediator, `deconfound` is the approximator g([mediator, gathered]).
     """
 
-    def __init__(self, dim: int, *, transformation: nn.Module, approximator: ApproximatorKind) -> None:
+    def __init__(self, dim: int, *, transformation: Transformation, approximator: ApproximatorKind) -> None:
         super().__init__()
-        self.transformation = transformation
+        self.transformation: Transformation = transformation
         self.approximator = Approximator(dim, approximator)
 
     def forward(self, visual: Tensor, mediator: Tensor) -> Tensor:
@@ -155,3 +167,7 @@ class VisualIntervention(nn.Module):
     def deconfound(self, mediator: Tensor, gathered: Tensor) -> Tensor:
         """CMDCL's V', PCMCI's V*. mediator and gathered: (n, C, D) -> (n, C, D)."""
         return self.approximator(mediator, gathered, residual=gathered)
+
+    def frame_weights(self, visual: Tensor, mediator: Tensor) -> Tensor:
+        """How much each class gathers from each frame, over all coordinates or bases: (n, C, L), rows sum to 1."""
+        return self.transformation.frame_weights(visual, mediator)

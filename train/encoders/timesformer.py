@@ -102,11 +102,25 @@ class Block(nn.Module):
 
     def _over_space(self, cls: Tensor, patches: Tensor) -> tuple[Tensor, Tensor]:
         """Each frame attends within itself; the class token is shared, its update averaged over frames."""
-        n, _, num_frames, _ = patches.shape
-        per_frame = patches.transpose(1, 2)  # (n, L, P, d)
-        sequences = torch.cat([cls.unsqueeze(1).expand(-1, num_frames, -1, -1), per_frame], dim=2).flatten(0, 1)
-        update = self.drop_path(self.attn(self.norm1(sequences))).unflatten(0, (n, num_frames))
+        update = self.drop_path(self.attn(self.norm1(self._frames_of(cls, patches))))
+        update = update.unflatten(0, (len(patches), patches.shape[2]))
         return update[:, :, 0].mean(dim=1, keepdim=True), update[:, :, 1:].transpose(1, 2)
+
+    def class_attention(self, tokens: Tensor, num_frames: int) -> Tensor:
+        """How much the class token reads of each patch of each frame, mean over heads.
+
+        tokens: (n, 1 + P * L, d), this block's input -> (n, L, P); what it reads of itself is missing from the sums.
+        """
+        cls, patches = tokens[:, :1], tokens[:, 1:].unflatten(1, (-1, num_frames))
+        patches = patches + self._over_time(patches)
+        weights = self.attn.weights(self.norm1(self._frames_of(cls, patches)))  # (n * L, h, 1 + P, 1 + P)
+        return weights[:, :, 0, 1:].mean(dim=1).unflatten(0, (len(tokens), num_frames))
+
+    @staticmethod
+    def _frames_of(cls: Tensor, patches: Tensor) -> Tensor:
+        """Each frame's patches behind the shared class token. (n, 1, d), (n, P, L, d) -> (n * L, 1 + P, d)."""
+        shared = cls.unsqueeze(1).expand(-1, patches.shape[2], -1, -1)
+        return torch.cat([shared, patches.transpose(1, 2)], dim=2).flatten(0, 1)
 
 
 class TimeSformer(nn.Module):
@@ -148,6 +162,18 @@ class TimeSformer(nn.Module):
             else:
                 tokens = block(tokens, self.config.num_frames)
         return self.norm(tokens)
+
+    def look(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens, and where the class token of the last block looks.
+
+        frames: (n, L, 3, H, W), normalised -> (n, 1 + P * L, d), those of `forward`, and (n, L, P).
+        """
+        tokens, num_frames = self.embed(frames), self.config.num_frames
+        for block in self.blocks[:-1]:
+            tokens = block(tokens, num_frames)
+        last = self.blocks[-1]
+        assert isinstance(last, Block)
+        return self.norm(last(tokens, num_frames)), last.class_attention(tokens, num_frames)
 
     def classify(self, frames: Tensor) -> Tensor:
         """frames: (n, L, 3, H, W) -> logits (n, num_classes), from the class token."""

@@ -168,16 +168,24 @@ class CausalMethod:
         return ensure_tokens(cache, sources, partial(self._frozen_encoder, device), progress=progress)
 
     def _frozen_encoder(self, device: torch.device) -> FrozenEncoder:
-        """The encoder that made the run's tokens, or an error if the weights are others now."""
+        return frozen_encoder(self._store.frames, self.config, self.encoder_weights(), device)
+
+    def encoder_weights(self) -> WeightsFile:
+        """Weights of the encoder that made the run's tokens.
+
+        Raises:
+            WeightsError: they are absent.
+            FingerprintMismatch: they are others now.
+        """
         weights = self._weights or find_video_encoder(self.config)
         lines = self._encoder.difference(encoder_fingerprint(self.config, weights))
         if lines:
             raise FingerprintMismatch(
-                f"tokens of {self._encoder.model['name']} are missing for some clips, and "
+                f"frames have to go through {self._encoder.model['name']} again, and "
                 f"train.video_encoder.pretrained = {self.config.video_encoder.pretrained!r} is no longer the encoder "
                 f"of the run: {'; '.join(lines)}"
             )
-        return frozen_encoder(self._store.frames, self.config, weights, device)
+        return weights
 
 
 _RANDOM = WeightsFile(name=RANDOM_WEIGHTS, path=None, sha256=RANDOM_WEIGHTS, licence="")

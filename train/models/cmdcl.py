@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from train.causal.backdoor import TextualIntervention
 from train.causal.frontdoor import ElementwiseTransformation, TemporalEncoder, TemporalLayer, VisualIntervention
 from train.causal.joint_space import class_embeddings, unit_prompts
+from train.causal.trace import CausalTrace
 from train.encoders.timesformer import TimeSformer
 from train.models.causal_config import CausalConfig
 
@@ -110,19 +111,39 @@ class CMDCL(nn.Module):
             (n, C).
         """
         text = self.debias_text(visual_prompts)  # T' (n, C, D)
-        visual = self.frame_features(frames=frames, frame_tokens=frame_tokens)  # V (n, L, D)
-        if self.temporal is not None:
-            visual = self.temporal(visual)  # V^(H) (n, L, D)
-        if self.vci is not None:
-            visual = self.vci(visual, text)  # V' (n, C, D)
-        return self.decoder(text, visual)
+        visual = self._encode(frames, frame_tokens)
+        return self.decoder(text, visual if self.vci is None else self.vci(visual, text))  # V' (n, C, D)
+
+    def explain(
+        self, visual_prompts: Tensor, *, frames: Tensor | None = None, frame_tokens: Tensor | None = None
+    ) -> CausalTrace:
+        """The logits of `forward` with what led to them; arguments are the same."""
+        text = self.debias_text(visual_prompts)
+        visual = self._encode(frames, frame_tokens)
+        vci, tci = self.vci, self.tci
+        return CausalTrace(
+            logits=self.decoder(text, visual if vci is None else vci(visual, text)),
+            text=text,
+            back_door=None if tci is None else tci.frame_weights(self.text, self._unit(visual_prompts)),
+            is_plan=False,
+            front_door=None if vci is None else vci.frame_weights(visual, text),
+            relation_graphs=None,
+        )
 
     def debias_text(self, visual_prompts: Tensor) -> Tensor:
         """T' for each video; T itself without TCI. visual_prompts: (n, L, D), in any scale -> (n, C, D)."""
-        prompts = unit_prompts(visual_prompts, num_frames=self.num_frames, dim=self.config.dim)
+        prompts = self._unit(visual_prompts)
         if self.tci is None:
             return self.text.expand(len(prompts), -1, -1)
         return self.tci(self.text, prompts)
+
+    def _unit(self, visual_prompts: Tensor) -> Tensor:
+        return unit_prompts(visual_prompts, num_frames=self.num_frames, dim=self.config.dim)
+
+    def _encode(self, frames: Tensor | None, frame_tokens: Tensor | None) -> Tensor:
+        """V^(H), or V without temporal layers: (n, L, D)."""
+        visual = self.frame_features(frames=frames, frame_tokens=frame_tokens)
+        return visual if self.temporal is None else self.temporal(visual)
 
 
 def _tci(config: CMDCLConfig) -> TextualIntervention:

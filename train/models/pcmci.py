@@ -30,6 +30,7 @@ from train.causal.frontdoor import (
 from train.causal.joint_space import class_embeddings, unit_prompts
 from train.causal.mediator import Mediator, MediatorKind
 from train.causal.relations import Aggregation, RelationLayer, Relations
+from train.causal.trace import CausalTrace
 from train.causal.transport import TransportConfig
 from train.encoders.timesformer import TimeSformer
 from train.models.causal_config import CausalConfig
@@ -107,6 +108,10 @@ class State:
     """What ICI read, (n, C, D)."""
     gathered: Tensor | None = None
     """V' of IVC, before the approximator, (n, C, D)."""
+    mediator: Tensor | None = None
+    """M of IVC, (n, C, D)."""
+    encoded: Tensor | None = None
+    """V_F, the frames that IVC reads, (n, L, D)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +186,32 @@ class PCMCI(nn.Module):
             alignment=self._alignment(state, graphs),
         )
 
+    def explain(
+        self, visual_prompts: Tensor, *, frames: Tensor | None = None, frame_tokens: Tensor | None = None
+    ) -> CausalTrace:
+        """The logits of `forward` with what led to them; arguments are the same."""
+        state = self.intervene(visual_prompts, frames=frames, frame_tokens=frame_tokens)
+        front_door = None
+        if self.ivc is not None and state.encoded is not None and state.mediator is not None:
+            front_door = self.ivc.frame_weights(state.encoded, state.mediator)
+        return CausalTrace(
+            logits=self.decoder(state.text, state.video),
+            text=state.text,
+            back_door=state.frame_weights,
+            is_plan=self.config.ich_weights == "plan",
+            front_door=front_door,
+            relation_graphs=self._text_graphs(state),
+        )
+
+    def debias_text(self, visual_prompts: Tensor) -> Tensor:
+        """T* for each video, which no frame of the video encoder touches. (n, L, D), in any scale -> (n, C, D)."""
+        prompts = unit_prompts(visual_prompts, num_frames=self.num_frames, dim=self.config.dim)
+        state = State(text=self.text.expand(len(prompts), -1, -1), video=prompts)
+        for stage in self.config.stages:
+            if stage != "ivc":
+                state = self._adjust_text(state, prompts) if stage == "ich" else self._relate_text(state)
+        return state.text
+
     def intervene(
         self, visual_prompts: Tensor, *, frames: Tensor | None = None, frame_tokens: Tensor | None = None
     ) -> State:
@@ -212,8 +243,10 @@ class PCMCI(nn.Module):
         assert self.temporal is not None
         assert self.ivc is not None
         mediator = self.mediator(state.text, state.video)  # M (n, C, D)
-        gathered = self.ivc.transform(self.temporal(state.video), mediator)  # V' (n, C, D)
-        return replace(state, video=self.ivc.deconfound(mediator, gathered), gathered=gathered)
+        encoded = self.temporal(state.video)  # V_F (n, L, D)
+        gathered = self.ivc.transform(encoded, mediator)  # V' (n, C, D)
+        video = self.ivc.deconfound(mediator, gathered)
+        return replace(state, video=video, gathered=gathered, mediator=mediator, encoded=encoded)
 
     def _plan(self, state: State) -> Tensor | None:
         if state.frame_weights is None or self.config.ich_weights != "plan":

@@ -47,6 +47,15 @@ class VisualFeatures:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PeVLTrace:
+    """Features and what refined them: joint_weights w (n, T, J) and mask M (n, L, P), None where nothing makes them."""
+
+    features: VisualFeatures
+    joint_weights: Tensor | None
+    mask: Tensor | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class TextEmbeddings:
     """m texts after the tower: sentence (m, D), words (m, N_t, D), mask (m, N_t), True at words."""
 
@@ -170,23 +179,28 @@ class PeVL(nn.Module):
             tokens: (n, L, 1 + P, d), of the frozen image tower, in place of pixels.
             joints: (n, T, J, 3), x and y in pixels of the view, score; None without a pose encoder.
         """
+        return self.trace(pixels=pixels, tokens=tokens, joints=joints).features
+
+    def trace(self, *, pixels: Tensor | None, tokens: Tensor | None, joints: Tensor | None) -> PeVLTrace:
+        """Features with the joint weights and the mask that they were refined by; arguments are those of `forward`."""
         video = self._video_tokens(pixels, tokens)  # z_v (n, L, 1 + P, d)
         pose, weights = self._pose_tokens(joints)  # z_p (n, T, 1 + J, d), w (n, T, J)
         if self.refinement is None:
-            return self._features(video, pose)
+            return PeVLTrace(features=self._features(video, pose), joint_weights=weights, mask=None)
         video, pose, weights, joints = _given(video), _given(pose), _given(weights), _given(joints)
         before = self._features(video, pose)
         index = pose_frame_of(self.num_frames, self.config.pose_frames).to(pose.device)
         mask = self._mask(weights[:, index], joints[:, index])  # M (n, L, P)
         refined_video, refined_pose = self.refinement(video, pose[:, index], mask, joints[:, index])
         after = self._features(refined_video, pose.index_copy(1, index, refined_pose.to(pose.dtype)))
-        return VisualFeatures(
+        features = VisualFeatures(
             video=after.video,
             pose=after.pose,
             pose_frames=after.pose_frames,
             unrefined_video=before.video if self.config.p2v != "off" else None,
             unrefined_pose=before.pose if self.config.v2p else None,
         )
+        return PeVLTrace(features=features, joint_weights=weights, mask=mask)
 
     def encode_texts(self, classes: Tensor) -> TextEmbeddings:
         """The prompts of some classes. classes: (m,) indices."""

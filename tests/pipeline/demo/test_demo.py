@@ -3,6 +3,7 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cache.atomic import read_json
@@ -12,9 +13,11 @@ from pipeline.config import load_recipe
 from pipeline.demo import demo
 from pipeline.demo.demo import run_demo
 from pipeline.demo.frozen_models import FrozenModels
-from pipeline.demo.scripts import SPLITS, TEST_SPLITS
+from pipeline.demo.scripts import CAUSAL_ACTIONS, SPLITS, TEST_SPLITS, WorldConfig, draw_recording
 from pipeline.demo.tiny_video_encoder import NUM_FRAMES_USED, VIDEO_ENCODER
 from pipeline.demo.variants import VARIANTS
+from train.explanations.choice import Choice
+from train.predict import predict
 
 TRAINED = ("baseline", "CMDCL", "PCMCI", "PeVL")
 """What the end-to-end test trains: a row of every method."""
@@ -96,12 +99,33 @@ def test_the_demo_goes_the_whole_way_and_a_second_run_reuses_what_stands(
     for link in re.findall(r'href="([^#"]+)"', page):
         assert (tmp_path / "report" / link).is_file()
 
+    _check_that_texts_find_their_frames(tmp_path)
     kept = {path: path.stat().st_mtime_ns for path in _products(tmp_path)}
     again = run_demo(tmp_path, quick=True)
     assert again["runs"] == summary["runs"]
     assert again["findings"] == summary["findings"]
     assert {path: path.stat().st_mtime_ns for path in _products(tmp_path)} == kept
     assert again["timings"]["extract"] + again["timings"]["train"] < summary["timings"]["extract"]
+
+
+def _check_that_texts_find_their_frames(folder: Path) -> None:
+    """The world's truth about TCI: a causal action's scores lie on the frames in which it happens."""
+    run = Run.open(folder / "runs" / "quick-cmdcl-atomic-seed0")
+    predict(run.path, split="test_counterfactual", explain=Choice(count=8))
+    found = run.explanation("test_counterfactual")
+    assert found is not None
+    assert found.interventions is not None
+    assert found.interventions.back_door is not None
+    shares, expected = [], []
+    for clip_id, frames, scores in zip(found.clip_ids, found.frame_index, found.interventions.back_door, strict=True):
+        recording = draw_recording(WorldConfig(), "test_counterfactual", int(clip_id.rpartition("-")[2]))
+        for action in set(recording.actions) & set(CAUSAL_ACTIONS):
+            shown = np.array([recording.action_at(int(frame)) == action for frame in frames])
+            shares.append(scores[found.class_names.index(action)][shown].sum())
+            expected.append(shown.mean())
+    assert len(shares) == 8 * 4
+    assert np.mean(expected) < 0.3
+    assert np.mean(shares) > 0.9
 
 
 def _check_runs(runs: list[dict[str, object]]) -> None:
