@@ -47,16 +47,25 @@ def compare_all(runs: Sequence[EvaluatedRun]) -> tuple[list[dict[str, Any]], lis
         compared.append(
             {
                 **names,
+                "cluster": first.body["splits"][split]["cluster"],
                 "differences": {name: asdict(item) for name, item in found.differences.items()},
                 "only_first_right": found.only_first_right,
                 "only_second_right": found.only_second_right,
                 "p_value": found.p_value,
             }
         )
-    tested = [row for row in compared if row["p_value"] is not None]
-    for row, adjusted in zip(tested, holm([row["p_value"] for row in tested]), strict=True):
-        row["p_value_holm"] = adjusted
+    add_holm(compared)
+    for metric in dict.fromkeys(name for row in compared for name in row["differences"]):
+        add_holm([row["differences"][metric] for row in compared if metric in row["differences"]])
     return compared, refused
+
+
+def add_holm(rows: Sequence[dict[str, Any]]) -> None:
+    """Gives each row of a family of tests its p-value adjusted for their number; none where there is no test."""
+    tested = [row for row in rows if row["p_value"] is not None]
+    adjusted = iter(holm([row["p_value"] for row in tested]))
+    for row in rows:
+        row["p_value_holm"] = None if row["p_value"] is None else next(adjusted)
 
 
 def _pairs(runs: Sequence[EvaluatedRun]) -> Iterator[tuple[EvaluatedRun, EvaluatedRun, str]]:

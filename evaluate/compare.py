@@ -12,6 +12,7 @@ import numpy as np
 
 from cache.errors import ConfigError
 from cache.predictions import Predictions
+from evaluate.clusters import resamples_of
 from evaluate.metrics import resampled_card, top_k_hits
 from evaluate.uncertainty import Draws, Interval, Resamples, paired_differences, sign_flip_test
 
@@ -63,7 +64,7 @@ def compare(
     Args:
         first: the reference.
         second: the challenger, on the same clips.
-        cluster: a group (a subject) whose clips are resampled together.
+        cluster: a group (a subject) whose clips are resampled together; clusters.AUTO for subjects where known.
         num_resamples: of the bootstrap.
         seed: of the bootstrap.
 
@@ -100,23 +101,6 @@ def _check_comparable(first: Predictions, second: Predictions) -> None:
     reason = why_not_comparable(first, second)
     if reason:
         raise ConfigError(f"cannot compare {first!r} with {second!r}: {reason}; predict both on the same split")
-
-
-def resamples_of(predictions: Predictions, *, cluster: str | None, num_resamples: int, seed: int) -> Resamples:
-    """What to draw from these predictions: clips, or the clips of one group together.
-
-    Raises:
-        ConfigError: the predictions do not know the group.
-    """
-    if cluster is not None and cluster not in predictions.groups:
-        raise ConfigError(
-            f"cannot resample by {cluster!r}: {predictions!r} knows the groups {sorted(predictions.groups)}"
-        )
-    clusters: list[tuple[str, str]] | None = None
-    if cluster is not None:  # a clip of unknown group stands alone
-        values = zip(predictions.groups[cluster], predictions.clip_ids, strict=True)
-        clusters = [("known", value) if value else ("alone", clip_id) for value, clip_id in values]
-    return Resamples(num_clips=len(predictions.clip_ids), clusters=clusters, count=num_resamples, seed=seed)
 
 
 def _with_test(comparison: Comparison, first: Predictions, second: Predictions, resamples: Resamples) -> Comparison:

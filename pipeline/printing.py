@@ -112,7 +112,8 @@ def metrics_to_text(summary: Mapping[str, Any]) -> str:
 
 
 def _together(summary: Mapping[str, Any]) -> list[str]:
-    """Paired differences, pairs that are none, and spreads over seeds; each after an empty line, where there is any."""
+    """Paired differences, pairs that are none, spreads over seeds and folds; each after an empty line."""
+    from evaluate.detail_tables import over_folds
     from evaluate.tables import not_compared, over_seeds
 
     parts: list[str] = []
@@ -123,26 +124,36 @@ def _together(summary: Mapping[str, Any]) -> list[str]:
     if summary["over_seeds"]:
         spreads = over_seeds(summary["over_seeds"])
         parts += ["", format_table(spreads.columns, spreads.rows)]
+    for folds in over_folds(summary["over_folds"]):
+        parts += ["", format_table(folds.columns, folds.rows)]
     return [*parts, ""] if parts else []
 
 
 def _differences(summary: Mapping[str, Any]) -> str:
-    """A row per pair, split and metric, headline first; the test is one of Acc@1 and stands in its row."""
-    from evaluate.tables import METRIC_NAMES, p_text
+    """A row per pair, split and metric, headline first; each p-value with the test that it is of."""
+    from evaluate.tables import METRIC_NAMES, count_test
     from evaluate.uncertainty import LEVEL_TEXT
 
     headlines = {run["label"]: run["headline"] for run in summary["runs"]}
-    is_tested = any(pair["p_value"] is not None for pair in summary["comparisons"])
     rows = []
     for pair in summary["comparisons"]:
         for metric in dict.fromkeys((headlines[pair["first"]], *METRIC_NAMES)):
             if metric in pair["differences"]:
                 names = (pair["second"], pair["first"], pair["split"], METRIC_NAMES[metric])
-                has_test = metric == "acc1" and pair["p_value"] is not None
-                chances = [p_text(pair[key]) if has_test else "" for key in ("p_value", "p_value_holm")]
-                rows.append((*names, *_gain(pair["differences"][metric]), *(chances if is_tested else ())))
-    test = ("sign-flip p" if summary["cluster"] else "McNemar p", "p, Holm") if is_tested else ()
-    return format_table(("run", "minus", "split", "metric", "points", f"{LEVEL_TEXT} interval", *test), rows)
+                counted = metric == "acc1" and pair["p_value"] is not None
+                test = (count_test([pair]), pair) if counted else ("bootstrap", pair["differences"][metric])
+                rows.append((*names, *_gain(pair["differences"][metric]), *_tested(*test)))
+    header = ("run", "minus", "split", "metric", "points", f"{LEVEL_TEXT} interval", "test", "p", "p, Holm")
+    return format_table(header, rows)
+
+
+def _tested(test: str, item: Mapping[str, Any]) -> tuple[str, str, str]:
+    """A test with its p-value and Holm's; empty where there is none."""
+    from evaluate.tables import p_text
+
+    if item["p_value"] is None:
+        return "", "", ""
+    return test, p_text(item["p_value"]), p_text(item["p_value_holm"])
 
 
 def _gain(item: Mapping[str, Any]) -> tuple[str, str]:

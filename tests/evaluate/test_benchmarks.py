@@ -12,8 +12,9 @@ import pipeline.recipes
 from cache import atomic
 from cache.manifest import TaskKind
 from cache.predictions import Predictions
-from evaluate import analysis, metrics
+from evaluate import metrics
 from evaluate.benchmarks import DEFAULTS, RULES, judge, rule_of
+from evaluate.groups import per_group
 from evaluate.report import write_report
 from evaluate.summary import summarise
 from evaluate.tables import METRIC_NAMES
@@ -246,7 +247,7 @@ def test_a_group_is_judged_by_the_same_rule_as_the_whole() -> None:
     item = _charades_item()
     item.targets[::3] = 0
     inside = np.array(item.groups["subject"]) == "P03"
-    _, value = analysis.per_group(item, "subject", headline="map_charades")["P03"]
+    value = per_group(item, "subject", headline="map_charades")["P03"].value
     assert value == pytest.approx(metrics.map_charades(item.logits[inside], item.targets[inside]), abs=1e-12)
     assert value != pytest.approx(metrics.map_macro(item.logits[inside], item.targets[inside]))
 

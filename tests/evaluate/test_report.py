@@ -162,7 +162,7 @@ def test_intervals_beside_their_estimate_and_missing_ones_are_explained(tmp_path
 
 def test_perfect_accuracies_keep_wilsons_interval(tmp_path: Path) -> None:
     run = toy_runs.run(tmp_path / "run", splits=("iid",), skill=1000.0)
-    intervals = summarise([run], num_resamples=20)["runs"][0]["splits"]["iid"]["intervals"]
+    intervals = summarise([run], num_resamples=20, cluster=None)["runs"][0]["splits"]["iid"]["intervals"]
     assert intervals.keys() == {"acc1", "acc5"}
     assert intervals["acc1"]["method"] == "Wilson"
     assert intervals["acc1"]["low"] < intervals["acc1"]["high"] == 1.0
@@ -261,7 +261,7 @@ def test_metrics_json_has_the_documented_keys_and_no_others(report: Path) -> Non
     body = atomic.read_json(report / "metrics.json")
     documented = set(re.findall(r'"(\w+)"', (summary.__doc__ or "").split('A run\'s "dataset"')[0]))
     seeds = {"num_resamples", "seed", "cluster", "level"}
-    assert body.keys() == seeds | {"runs", "comparisons", "not_compared", "over_seeds"}
+    assert body.keys() == seeds | {"runs", "comparisons", "not_compared", "over_seeds", "over_folds"}
     run = body["runs"][0]
     rows = (body, run, run["benchmark"], run["splits"]["iid"], body["comparisons"][0], body["over_seeds"][0])
     assert set().union(*rows) - {*metrics.evaluate(toy_runs.predictions())} <= documented
