@@ -259,8 +259,8 @@ def _multi_card(logits: Scores, targets: Targets, class_names: Sequence[str]) ->
 
     inside = labelled > 0
     by_charades = RankedScores(logits[inside], targets[inside]) if inside.any() else ranked
-    precisions = (item.endless_precision()[None] for item in (ranked, by_charades, decisions))
-    endless = averages(*precisions, labels.sum(axis=0)[None])
+    macro, official, micro = (item.endless_precision()[None] for item in (ranked, by_charades, decisions))
+    endless = averages(macro, official, micro, labels.sum(axis=0)[None])
     return BatchCard(
         num_clips=len(logits), many=many, endless={name: float(value[0]) for name, value in endless.items()}
     )

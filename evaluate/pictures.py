@@ -54,9 +54,9 @@ class Pictures:
 
 
 def _small(jpeg: bytes) -> Image.Image:
-    image = Image.open(io.BytesIO(jpeg))
-    image.draft("RGB", (_MOST_WIDTH, _HEIGHT))  # lets the decoder shrink by a power of two
-    image = image.convert("RGB")
+    stored = Image.open(io.BytesIO(jpeg))
+    stored.draft("RGB", (_MOST_WIDTH, _HEIGHT))  # lets the decoder shrink by a power of two
+    image = stored.convert("RGB")
     image.thumbnail((_MOST_WIDTH, _HEIGHT), Image.Resampling.BICUBIC)
     return image
 

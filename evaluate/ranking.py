@@ -80,9 +80,11 @@ class RankedScores:
         total = np.concatenate([[0.0], np.cumsum(weight)])
         true_positives = total[self._last + 1] - total[self._first]
         precision = np.divide(true_positives, ranked, out=np.zeros_like(ranked), where=ranked > 0)
-        gained = np.bincount(self._column, weights=weight * precision, minlength=self.num_classes)
-        positives = np.bincount(self._column, weights=weight, minlength=self.num_classes)
-        return _ratio(gained, positives)
+        return _ratio(self._by_class(weight * precision), self._by_class(weight))
+
+    def _by_class(self, values: Floats) -> Floats:
+        """(C,) sums over the positives of each class."""
+        return np.bincount(self._column, weights=values, minlength=self.num_classes).astype(np.float64)
 
     def average_precisions(self, weights: Floats) -> Floats:
         """The same under many weightings, by whichever of the two equal ways is cheaper for these sizes.
@@ -110,7 +112,7 @@ class RankedScores:
         Returns:
             (C,) float64; NaN where a class has no positive.
         """
-        positives = np.bincount(self._column, minlength=self.num_classes).astype(np.float64)
+        positives = self._by_class(np.ones(len(self._column)))
         hits = (self._last - self._first).astype(np.float64)  # other positives at or before each
         misses = self._tie_end - hits
         leads = np.flatnonzero(hits + misses == 0)
@@ -120,7 +122,7 @@ class RankedScores:
         hits *= np.divide(others + 1, others, out=np.zeros_like(others), where=others > 0)
         total = hits + misses
         precision = np.divide(hits, total, out=np.zeros_like(hits), where=total > 0)
-        return _ratio(np.bincount(self._column, weights=precision, minlength=self.num_classes), positives)
+        return _ratio(self._by_class(precision), positives)
 
     def _is_product_cheaper(self, num_weightings: int) -> bool:
         cost = _NANOSECONDS

@@ -23,6 +23,7 @@ from evaluate.page import Page
 from evaluate.pictures import Pictures
 from evaluate.report_details import (
     add,
+    add_notices,
     classes_section,
     groups_section,
     small_print,
@@ -84,13 +85,6 @@ def _page(summary: Mapping[str, Any], runs: Sequence[Run], cache: Path | None) -
     classes_section(page, summary["runs"])
     small_print(page, summary)
     return page
-
-
-def add_notices(page: Page, summary: Mapping[str, Any]) -> None:
-    """What a reader must not miss, and of which runs."""
-    for text, labels in report_text.notices(summary).items():
-        everyone = len(labels) == len(summary["runs"])
-        page.note(text, kind="warning", title="Warning" if everyone else f"Warning: {', '.join(labels)}")
 
 
 def _runs_sections(page: Page, runs: Sequence[Run], bodies: Sequence[Mapping[str, Any]], cache: Path | None) -> None:

@@ -33,9 +33,17 @@ _METHOD = [
 
 def add(page: Page, table: Table) -> None:
     """Adds a table to the page; a first column that names one and the same run in every row is left out."""
-    first = 1 if table.columns[0] == "run" and len({row[0] for row in table.rows}) == 1 < len(table.columns) else 0
+    is_about_one = table.columns[0] == "run" and len({row[0] for row in table.rows}) == 1
+    first = 1 if is_about_one and "minus" not in table.columns else 0
     rows = [row[first:] for row in table.rows]
     page.table(table.columns[first:], rows, caption=table.caption, emphasis=table.emphasis)
+
+
+def add_notices(page: Page, summary: Mapping[str, Any]) -> None:
+    """What a reader must not miss, and of which runs."""
+    for text, labels in report_text.notices(summary).items():
+        everyone = len(labels) == len(summary["runs"])
+        page.note(text, kind="warning", title="Warning" if everyone else f"Warning: {', '.join(labels)}")
 
 
 def groups_section(page: Page, tasks: Sequence[Sequence[Mapping[str, Any]]]) -> None:

@@ -16,7 +16,11 @@ they cannot disagree with `metrics.json`. Values are fractions at full precision
                "published": [{"paper", "table", "method", "metric", "compare_with", "percent", "settings", "source"}]}],
      "comparisons": [{"first", "second", "split", "cluster", "only_first_right", "only_second_right", "p_value",
                       "p_value_holm", "differences": {metric: {"estimate", "low", "high", "level", "method", "bias",
-                                                               "endless", "p_value", "p_value_holm"}}}],
+                                                               "endless", "p_value", "p_value_holm"}},
+                      and from `compare`: "per_class": [row and "name"], "groups": {group: [row and "value"]}, where a
+                      row is {"num_clips", "first", "second", "difference", "low", "high", "p_value", "p_value_holm"};
+                      "changed": {"num_fixed", "num_broken", "fixed", "broken": [{"clip_id", "groups", and as "first"
+                      and "second" what each run believed: "error", "labels", "num_labels", "mistaken"}]}}],
      "not_compared": [{"first", "second", "split", "reason"}],
      "over_seeds": [{"dataset", "task", "protocol", "method", "variant", "split", "metric", "runs": [label],
                      "num_seeds", "mean", "sd"}],
@@ -36,7 +40,7 @@ clusters; that of a difference is by the bootstrap's standard error. Holm's is o
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from cache.errors import ConfigError
@@ -54,7 +58,13 @@ from evaluate.uncertainty import LEVEL, Draws
 
 
 def summarise(
-    runs: Sequence[Run], *, cluster: str | None = AUTO, num_resamples: int = 1000, seed: int = 0
+    runs: Sequence[Run],
+    *,
+    cluster: str | None = AUTO,
+    num_resamples: int = 1000,
+    seed: int = 0,
+    splits: Collection[str] | None = None,
+    detailed: bool = False,
 ) -> dict[str, Any]:
     """Evaluates every predicted split of every run; the first run of a task is what the others are compared with.
 
@@ -64,6 +74,8 @@ def summarise(
             subjects where predictions know five and more.
         num_resamples: of every bootstrap.
         seed: of every bootstrap.
+        splits: those to evaluate; None for all that have predictions.
+        detailed: add the differences of classes, groups and clips to every comparison.
 
     Raises:
         ConfigError: no runs, no predictions in any of them, or the group is unknown.
@@ -75,10 +87,13 @@ def summarise(
             f"none of the runs {[str(run.path) for run in runs]} has predictions; run `deconfound predict`"
         )
     options: dict[str, Any] = {"cluster": cluster, "num_resamples": num_resamples, "seed": seed}
-    evaluated = [_evaluate_run(run, label, options) for run, label in zip(runs, labels_of(runs), strict=True)]
+    evaluated = [
+        _evaluate_run(run, label, options, [name for name in run.splits if splits is None or name in splits])
+        for run, label in zip(runs, labels_of(runs), strict=True)
+    ]
     bodies = [run.body for run in evaluated]
     spreads = over_seeds(bodies)
-    comparisons, not_compared = compare_all(evaluated)
+    comparisons, not_compared = compare_all(evaluated, detailed=detailed)
     return _plain(
         {
             "level": LEVEL,
@@ -103,8 +118,8 @@ def labels_of(runs: Sequence[Run]) -> list[str]:
     return labels
 
 
-def _evaluate_run(run: Run, label: str, options: Mapping[str, Any]) -> EvaluatedRun:
-    predictions = {split: run.predictions(split) for split in run.splits}
+def _evaluate_run(run: Run, label: str, options: Mapping[str, Any], splits: Sequence[str]) -> EvaluatedRun:
+    predictions = {split: run.predictions(split) for split in splits}
     full = {split: item for split, item in predictions.items() if not _is_empty(item)}
     rule, notice = judge(full or predictions) if predictions else (None, "")
     cards = {split: resampled_card(item) for split, item in full.items()}

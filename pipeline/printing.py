@@ -3,7 +3,7 @@
 The stages return plain data and print nothing; what it looks like is decided here, once for both forms.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from extract.extractor import ExtractionSummary
 
 _MOST_LISTED = 10
+_CERTAIN = 0.05
 
 
 class ExtractionProgress:
@@ -109,6 +110,29 @@ def metrics_to_text(summary: Mapping[str, Any]) -> str:
     table = format_table(("run", "split", "metric", "%", f"{LEVEL_TEXT} interval"), rows)
     beside = [*remarks(summary["runs"]), *rules(summary["runs"])]
     return "\n".join([*(f"note: {notice}" for notice in notices), table, *_together(summary), *beside])
+
+
+def comparison_to_text(summary: Mapping[str, Any]) -> str:
+    """Every difference with its interval and test, how many clips changed, and the classes that changed for sure."""
+    notices = dict.fromkeys(notice for run in summary["runs"] for notice in run["notices"])
+    lines = [*(f"note: {notice}" for notice in notices), _differences(summary), ""]
+    for pair in summary["comparisons"]:
+        changed = pair["changed"]
+        title = f"{pair['second']} minus {pair['first']}, {pair['split']}"
+        lines.append(f"{title}: {changed['num_fixed']} clips fixed, {changed['num_broken']} broken")
+        lines += _certain_classes(pair["per_class"])
+    return "\n".join(lines)
+
+
+def _certain_classes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each class whose difference stays below 5 % after Holm's correction."""
+    from evaluate.tables import p_text, points
+
+    certain = [row for row in rows if row["p_value_holm"] is not None and row["p_value_holm"] < _CERTAIN]
+    return [
+        f"  {row['name']}: {points(row['difference'])} points, p {p_text(row['p_value_holm'])} (Holm)"
+        for row in certain[:_MOST_LISTED]
+    ]
 
 
 def _together(summary: Mapping[str, Any]) -> list[str]:
