@@ -231,7 +231,7 @@ def _changed_clips(
     pictures: Pictures | None,
     what: str,
 ) -> None:
-    strips = [pictures.strip(clip["clip_id"]) if pictures else None for clip in clips]
+    strips = [pictures.three_frames(clip["clip_id"]) if pictures else None for clip in clips]
     page.images(
         [
             (jpeg, f"{what}: {comparison_tables.change_caption(clip, names)}")

@@ -69,7 +69,8 @@ def _group_table(found: Sequence[tuple[Mapping[str, Any], str, Mapping[str, Any]
     rows = []
     for value in sorted(values, key=lambda value: _rank(first.get(value), value)):
         rows.append([value or "unknown", *(_group_cell(column.get(value), key) for column, key in scores)])
-    return Table(columns=columns, rows=rows, caption="" if is_one_run else f"On {found[0][1]}, in percent.")
+    metric = METRIC_NAMES[found[0][0]["headline"]]
+    return Table(columns=columns, rows=rows, caption=f"{metric}, %" + ("." if is_one_run else f", on {found[0][1]}."))
 
 
 def _group_cell(score: Mapping[str, Any] | None, key: str) -> str:

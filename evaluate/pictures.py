@@ -41,7 +41,7 @@ class Pictures:
             advice = "" if cache else "; if it has moved, give its folder with --cache"
             return cls(None, f"No pictures: {error}{advice}")
 
-    def strip(self, clip_id: str) -> bytes | None:
+    def three_frames(self, clip_id: str) -> bytes | None:
         """A small JPEG of three frames in the order of time; None where the cache has none of this clip."""
         if self._frames is None or clip_id not in self._frames:
             return None

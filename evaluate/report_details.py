@@ -60,11 +60,7 @@ def groups_section(page: Page, tasks: Sequence[Sequence[Mapping[str, Any]]]) -> 
                 add(page, worst)
         elif worst.rows:
             add(page, worst)
-        metric = METRIC_NAMES[runs[0]["headline"]]
-        page.paragraph(
-            f"Below, {metric} in percent within each value, worst first. Few clips are little evidence, and mAP of few "
-            "clips is too high."
-        )
+        page.paragraph("Worst first. Few clips are little evidence, and mAP of few clips is too high.")
         for group, found in detail_tables.groups(runs).items():
             with page.folded(f"By {group}"):
                 for table in found:
@@ -101,7 +97,7 @@ def _wrong_clips_of(page: Page, run: Mapping[str, Any], pictures: Pictures, pict
 
 def add_clips(page: Page, found: Sequence[Mapping[str, Any]], pictures: Pictures | None) -> None:
     """Clips with their pictures, and in a table those that have none; nothing for no clips."""
-    strips = {clip["clip_id"]: pictures.strip(clip["clip_id"]) if pictures else None for clip in found}
+    strips = {clip["clip_id"]: pictures.three_frames(clip["clip_id"]) if pictures else None for clip in found}
     page.images(
         [(jpeg, detail_tables.clip_caption(clip)) for clip in found if (jpeg := strips[clip["clip_id"]])], wide=True
     )
