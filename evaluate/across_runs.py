@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from cache.predictions import Predictions
-from evaluate.compare import compare_drawn, why_not_comparable
-from evaluate.uncertainty import Draws, holm
+from evaluate.compare import add_holm, compare_drawn, why_not_comparable
+from evaluate.differences import Pair, describe_differences
+from evaluate.uncertainty import Draws
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +33,15 @@ class EvaluatedRun:
     draws: Mapping[str, Draws]
 
 
-def compare_all(runs: Sequence[EvaluatedRun]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The document's `comparisons` and `not_compared`: the first run of every task with each later one, by split."""
+def compare_all(
+    runs: Sequence[EvaluatedRun], *, detailed: bool = False
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The document's `comparisons` and `not_compared`: the first run of every task with each later one, by split.
+
+    Args:
+        runs: in the order of the report.
+        detailed: add the differences of classes, groups and clips.
+    """
     compared: list[dict[str, Any]] = []
     refused: list[dict[str, Any]] = []
     for first, second, split in _pairs(runs):
@@ -47,16 +55,29 @@ def compare_all(runs: Sequence[EvaluatedRun]) -> tuple[list[dict[str, Any]], lis
         compared.append(
             {
                 **names,
+                "cluster": first.body["splits"][split]["cluster"],
                 "differences": {name: asdict(item) for name, item in found.differences.items()},
                 "only_first_right": found.only_first_right,
                 "only_second_right": found.only_second_right,
                 "p_value": found.p_value,
+                **(_details(first, items, split) if detailed else {}),
             }
         )
-    tested = [row for row in compared if row["p_value"] is not None]
-    for row, adjusted in zip(tested, holm([row["p_value"] for row in tested]), strict=True):
-        row["p_value_holm"] = adjusted
+    add_holm(compared)
+    for metric in dict.fromkeys(name for row in compared for name in row["differences"]):
+        add_holm([row["differences"][metric] for row in compared if metric in row["differences"]])
     return compared, refused
+
+
+def _details(first: EvaluatedRun, items: tuple[Predictions, Predictions], split: str) -> dict[str, Any]:
+    pair = Pair(
+        first=items[0],
+        second=items[1],
+        headline=first.body["headline"],
+        resamples=first.draws[split].resamples,
+        cluster=first.body["splits"][split]["cluster"],
+    )
+    return describe_differences(pair)
 
 
 def _pairs(runs: Sequence[EvaluatedRun]) -> Iterator[tuple[EvaluatedRun, EvaluatedRun, str]]:

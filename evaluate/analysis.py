@@ -1,4 +1,4 @@
-"""What lies behind one number: tables per class and per group, confusions, and what a known world lets us ask.
+"""What lies behind one number: a table per class, confusions, and what a known world lets us ask.
 
 In the controlled world several activities are made of the same actions in another order. `pair_accuracy` asks whether
 a model finds the set of actions, `order_accuracy` whether it finds the order within the set. The decision to question:
@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cache.predictions import Predictions
-from evaluate.metrics import class_recalls, has_label, one_hot, resampled_card, top_k_hits
+from evaluate.metrics import class_recalls, has_label, one_hot, top_k_hits
 from evaluate.ranking import Floats, Indices, RankedScores
 
 
@@ -86,33 +86,6 @@ def map_of_classes(predictions: Predictions, class_names: Collection[str]) -> fl
     if not values:
         raise ValueError(f"none of the classes {sorted(class_names)} has a positive clip in {predictions!r}")
     return float(np.mean(values))
-
-
-def per_group(predictions: Predictions, group: str, *, headline: str) -> dict[str, tuple[int, float | None]]:
-    """The headline metric within every value of a group (a subject, a camera).
-
-    Args:
-        predictions: of one split.
-        group: its name.
-        headline: a metric with an interval, the one that stands first for the run.
-
-    Returns:
-        value -> (number of clips, the headline; None where no class has a positive), sorted by value.
-
-    Raises:
-        ValueError: the predictions do not know the group.
-    """
-    if group not in predictions.groups:
-        raise ValueError(f"{predictions!r} has no group {group!r}; it has {sorted(predictions.groups)}")
-    card = resampled_card(predictions)
-    values = np.array(predictions.groups[group])
-    found: dict[str, tuple[int, float | None]] = {}
-    for value in sorted(set(values.tolist())):
-        inside = values == value
-        has_positive = predictions.kind == "single" or bool(predictions.targets[inside].any())
-        score = card(inside.astype(np.float64))[headline] if has_positive else None
-        found[value] = (int(inside.sum()), score)
-    return found
 
 
 def same_set_groups(sets: Mapping[str, Collection[str]]) -> tuple[tuple[str, ...], ...]:

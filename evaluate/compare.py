@@ -6,14 +6,18 @@ clips for independent. Of 400 simulated comparisons over 8 subjects, each subjec
 difference on the whole, it called 50 % significant at .05, the flips 4.5 %.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cache.errors import ConfigError
 from cache.predictions import Predictions
+from evaluate.clusters import resamples_of
 from evaluate.metrics import resampled_card, top_k_hits
-from evaluate.uncertainty import Draws, Interval, Resamples, paired_differences, sign_flip_test
+from evaluate.uncertainty import Draws, Interval, Resamples, holm, paired_differences, sign_flip_test
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +67,7 @@ def compare(
     Args:
         first: the reference.
         second: the challenger, on the same clips.
-        cluster: a group (a subject) whose clips are resampled together.
+        cluster: a group (a subject) whose clips are resampled together; clusters.AUTO for subjects where known.
         num_resamples: of the bootstrap.
         seed: of the bootstrap.
 
@@ -102,31 +106,27 @@ def _check_comparable(first: Predictions, second: Predictions) -> None:
         raise ConfigError(f"cannot compare {first!r} with {second!r}: {reason}; predict both on the same split")
 
 
-def resamples_of(predictions: Predictions, *, cluster: str | None, num_resamples: int, seed: int) -> Resamples:
-    """What to draw from these predictions: clips, or the clips of one group together.
-
-    Raises:
-        ConfigError: the predictions do not know the group.
-    """
-    if cluster is not None and cluster not in predictions.groups:
-        raise ConfigError(
-            f"cannot resample by {cluster!r}: {predictions!r} knows the groups {sorted(predictions.groups)}"
-        )
-    clusters: list[tuple[str, str]] | None = None
-    if cluster is not None:  # a clip of unknown group stands alone
-        values = zip(predictions.groups[cluster], predictions.clip_ids, strict=True)
-        clusters = [("known", value) if value else ("alone", clip_id) for value, clip_id in values]
-    return Resamples(num_clips=len(predictions.clip_ids), clusters=clusters, count=num_resamples, seed=seed)
+def right_clips(predictions: Predictions) -> npt.NDArray[np.bool_]:
+    """(n,) whether the target alone has the first place; single label."""
+    return top_k_hits(predictions.logits, predictions.targets, 1) == 1.0
 
 
 def _with_test(comparison: Comparison, first: Predictions, second: Predictions, resamples: Resamples) -> Comparison:
     """Adds counts and p-value; a clip whose first place is tied counts as wrong."""
-    before, after = (top_k_hits(item.logits, item.targets, 1) == 1.0 for item in (first, second))
+    gains = right_clips(second).astype(np.int64) - right_clips(first)
     units, num_units = resamples.units()
-    gained, lost = (np.bincount(units[only], minlength=num_units) for only in (after & ~before, before & ~after))
+    gained, lost = (np.bincount(units[gains == sign], minlength=num_units) for sign in (1, -1))
     return replace(
         comparison,
         only_first_right=int(lost.sum()),
         only_second_right=int(gained.sum()),
         p_value=sign_flip_test(gained - lost),
     )
+
+
+def add_holm(rows: Sequence[dict[str, Any]]) -> None:
+    """Gives each row of a family of tests its p-value adjusted for their number; none where there is no test."""
+    tested = [row for row in rows if row["p_value"] is not None]
+    adjusted = iter(holm([row["p_value"] for row in tested]))
+    for row in rows:
+        row["p_value_holm"] = None if row["p_value"] is None else next(adjusted)

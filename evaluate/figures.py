@@ -123,12 +123,7 @@ def class_bars(values: Mapping[str, float], *, x_label: str, mean: float | None 
     """
     if not values:
         raise ValueError("there are no classes to draw bars of")
-    names, heights = list(values), list(values.values())
-    if len(names) > _MOST_BARS:
-        half = _MOST_BARS // 2
-        gap = f"… {len(names) - 2 * half} classes between …"
-        names = [*names[:half], gap, *names[-half:]]
-        heights = [*heights[:half], 0.0, *heights[-half:]]
+    names, heights = _ends(values)
     with mpl.rc_context(_STYLE):
         figure, axes = _new(0.9 + 0.2 * len(names))
         places = np.arange(len(names))
@@ -144,6 +139,38 @@ def class_bars(values: Mapping[str, float], *, x_label: str, mean: float | None 
                 textcoords="offset points", ha="center", fontsize=9,
             )  # fmt: skip
         return _svg(figure)
+
+
+def difference_bars(values: Mapping[str, float], *, x_label: str) -> str:
+    """Horizontal bars to both sides of zero in the order given, gains and losses in two colours; at most 60.
+
+    Raises:
+        ValueError: no classes.
+    """
+    if not values:
+        raise ValueError("there are no classes to draw bars of")
+    names, widths = _ends(values)
+    with mpl.rc_context(_STYLE):
+        figure, axes = _new(0.9 + 0.2 * len(names))
+        places = np.arange(len(names))
+        axes.barh(places, widths, height=0.72, color=[_SERIES[0] if width >= 0 else _SERIES[1] for width in widths])
+        axes.set_yticks(places, [short(name) for name in names])
+        axes.tick_params(axis="y", length=0)
+        reach = max(1.0, *(1.05 * abs(width) for width in widths))
+        axes.set(xlabel=x_label, xlim=(-reach, reach), ylim=(len(names) - 0.4, -0.6))
+        axes.axvline(0, color=_INK, linewidth=0.8)
+        axes.grid(axis="x")
+        return _svg(figure)
+
+
+def _ends(values: Mapping[str, float]) -> tuple[list[str], list[float]]:
+    """Names and heights, of more than 60 the first and the last 30."""
+    names, heights = list(values), list(values.values())
+    if len(names) <= _MOST_BARS:
+        return names, heights
+    half = _MOST_BARS // 2
+    gap = f"… {len(names) - 2 * half} classes between …"
+    return [*names[:half], gap, *names[-half:]], [*heights[:half], 0.0, *heights[-half:]]
 
 
 def split_comparison(

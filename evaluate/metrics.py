@@ -9,19 +9,46 @@ three others for the first place scores 1/4, and tied clips enter a ranking toge
 Scores are never squashed first: a float32 sigmoid that saturates makes ties, and ties move mAP by points.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from cache.predictions import Predictions
-from evaluate.ranking import Floats, RankedScores, Scores, Targets, check_multi, check_scores
+from evaluate.ranking import Floats, RankedScores, Scores, Targets, check_scores
 
 SIL = "SIL"
 """Breakfast's class for what is no action: nearly always there, so that it lifts a mean over the classes."""
 
 Card = Callable[[Floats | None], dict[str, float]]
 """Metrics by name as a function of clip weights (n,), the form that a bootstrap needs; None means one each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchCard:
+    """A card that also takes many weightings at once, which costs far less than one after another.
+
+    Attributes:
+        num_clips: n.
+        many: clip weights (B, n) -> metric -> (B,), NaN where a weighting leaves nothing to average.
+        endless: the metrics that n clips make too high, as estimated for endless clips like these.
+    """
+
+    num_clips: int
+    many: Callable[[Floats], dict[str, Floats]]
+    endless: Mapping[str, float] = field(default_factory=dict)
+
+    def __call__(self, weights: Floats | None) -> dict[str, float]:
+        """The metrics under one weighting (n,).
+
+        Raises:
+            ValueError: no class has a positive.
+        """
+        row = np.ones(self.num_clips) if weights is None else weights
+        found = self.many(row[None])
+        _known(found["map_macro"])
+        return {name: float(values[0]) for name, values in found.items()}
 
 
 def average_precision(scores: Scores, targets: Targets) -> Floats:
@@ -56,13 +83,13 @@ def map_macro_all_zero(scores: Scores, targets: Targets) -> float:
 
 def map_weighted(scores: Scores, targets: Targets) -> float:
     """The mean weighted by each class's number of positives."""
-    return _weighted_mean(average_precision(scores, targets), targets.sum(axis=0, dtype=np.float64))
+    positives = targets.sum(axis=0, dtype=np.float64)
+    return _known(_weighted_means(average_precision(scores, targets)[None], positives[None]))
 
 
 def map_micro(scores: Scores, targets: Targets) -> float:
     """Average precision of all n x C decisions in one ranking: comparable over classes, as MSQNet's code reports."""
-    check_multi(scores, targets)
-    return _mean_of_present(average_precision(scores.reshape(-1, 1), targets.reshape(-1, 1)))
+    return _mean_of_present(RankedScores(scores, targets, pooled=True).average_precision())
 
 
 def map_charades(scores: Scores, targets: Targets) -> float:
@@ -110,9 +137,10 @@ def acc5(logits: Scores, targets: Targets) -> float:
     return float(top_k_hits(logits, targets, 5).mean())
 
 
-def class_recalls(logits: Scores, targets: Targets, weights: Floats | None = None) -> Floats:
-    """Acc@1 within each class: (C,) float64, NaN for a class that no (weighted) clip has as target."""
-    hits, counts = _hits_per_class(top_k_hits(logits, targets, 1), targets, logits.shape[1], weights)
+def class_recalls(logits: Scores, targets: Targets) -> Floats:
+    """Acc@1 within each class: (C,) float64, NaN for a class that no clip has as target."""
+    counts = np.bincount(targets, minlength=logits.shape[1])
+    hits = np.bincount(targets, weights=top_k_hits(logits, targets, 1), minlength=logits.shape[1])
     return np.divide(hits, counts, out=np.full(len(hits), np.nan), where=counts > 0)
 
 
@@ -128,7 +156,7 @@ def mean_class_accuracy_mmaction2(logits: Scores, targets: Targets) -> float:
     return float(np.nan_to_num(recalls)[seen | ~np.isnan(recalls)].mean())
 
 
-def resampled_card(predictions: Predictions) -> Card:
+def resampled_card(predictions: Predictions) -> BatchCard:
     """The metrics that get an interval, as one function of clip weights; everything is sorted once, here.
 
     Single label: acc1, acc5 (where C >= 5), mean_class_accuracy, map_macro. Multi label: map_macro, map_micro,
@@ -141,7 +169,7 @@ def resampled_card(predictions: Predictions) -> Card:
     return _multi_card(predictions.logits, predictions.targets, predictions.class_names)
 
 
-def evaluate(predictions: Predictions) -> dict[str, float]:
+def evaluate(predictions: Predictions, *, card: BatchCard | None = None) -> dict[str, float]:
     """The card: every metric that suits the task's kind, fractions in [0, 1], and the counts behind them.
 
     Single label: acc1, acc5 (where C >= 5), mean_class_accuracy, mean_class_accuracy_mmaction2, map_macro.
@@ -150,17 +178,21 @@ def evaluate(predictions: Predictions) -> dict[str, float]:
     Both: num_clips, num_classes, num_classes_dropped (without a positive, so absent from the means) and num_ties
     (scores that equal another one of the same ranking: 0 unless a model saturates).
 
+    Args:
+        predictions: of one split.
+        card: of `resampled_card`, where there is one already: its sorted scores are used again.
+
     Raises:
         ValueError: no clips, or no class with a positive.
     """
     logits, targets = predictions.logits, predictions.targets
-    card = resampled_card(predictions)(None)
+    found = (card or resampled_card(predictions))(None)
     if predictions.kind == "single":
-        card["mean_class_accuracy_mmaction2"] = mean_class_accuracy_mmaction2(logits, targets)
+        found["mean_class_accuracy_mmaction2"] = mean_class_accuracy_mmaction2(logits, targets)
         present = one_hot(targets, logits.shape[1]).any(axis=0)
         rankings = logits
     else:
-        card["map_macro_all_zero"] = map_macro_all_zero(logits, targets)
+        found["map_macro_all_zero"] = map_macro_all_zero(logits, targets)
         present = targets.any(axis=0)
         rankings = logits.T
     counts = {
@@ -169,7 +201,7 @@ def evaluate(predictions: Predictions) -> dict[str, float]:
         "num_classes_dropped": np.count_nonzero(~present),
         "num_ties": _num_ties(rankings),
     }
-    return card | {name: float(count) for name, count in counts.items()}
+    return found | {name: float(count) for name, count in counts.items()}
 
 
 def one_hot(targets: Targets, num_classes: int) -> npt.NDArray[np.uint8]:
@@ -183,72 +215,85 @@ def has_label(targets: Targets) -> Floats:
     return found
 
 
-def _single_card(logits: Scores, targets: Targets) -> Card:
+def _single_card(logits: Scores, targets: Targets) -> BatchCard:
     num_classes = logits.shape[1]
     ranked = RankedScores(logits, one_hot(targets, num_classes))
-    first = top_k_hits(logits, targets, 1)
-    fifth = top_k_hits(logits, targets, 5) if num_classes >= 5 else None
+    hits = {f"acc{k}": top_k_hits(logits, targets, k) for k in (1, 5) if k <= num_classes}
+    own = one_hot(targets, num_classes).astype(np.float64)
 
-    def card(weights: Floats | None) -> dict[str, float]:
-        hits, counts = _hits_per_class(first, targets, num_classes, weights)
-        found = {"acc1": float(hits.sum() / counts.sum())}
-        if fifth is not None:
-            found["acc5"] = float(np.average(fifth, weights=weights))
-        found["mean_class_accuracy"] = float((hits[counts > 0] / counts[counts > 0]).mean())
-        found["map_macro"] = _mean_of_present(ranked.average_precision(weights))
+    def many(weights: Floats) -> dict[str, Floats]:
+        found = {name: weights @ hit / weights.sum(axis=1) for name, hit in hits.items()}
+        counts = weights @ own
+        recalls = np.divide((weights * hits["acc1"]) @ own, counts, out=np.full(counts.shape, np.nan), where=counts > 0)
+        found["mean_class_accuracy"] = _means_of_present(recalls)
+        found["map_macro"] = _means_of_present(ranked.average_precisions(weights))
         return found
 
-    return card
+    endless = {"map_macro": _mean_of_present(ranked.endless_precision())}
+    return BatchCard(num_clips=len(logits), many=many, endless=endless)
 
 
-def _multi_card(logits: Scores, targets: Targets, class_names: Sequence[str]) -> Card:
-    num_classes = logits.shape[1]
+def _multi_card(logits: Scores, targets: Targets, class_names: Sequence[str]) -> BatchCard:
     ranked = RankedScores(logits, targets)
-    decisions = RankedScores(logits.reshape(-1, 1), targets.reshape(-1, 1))
+    decisions = RankedScores(logits, targets, pooled=True)
     labels = targets.astype(np.float64)
     labelled = has_label(targets)
     is_action = np.array([name != SIL for name in class_names])
     names_sil = not is_action.all() and bool(targets[:, is_action].any())
 
-    def card(weights: Floats | None) -> dict[str, float]:
-        values = ranked.average_precision(weights)
-        repeated = None if weights is None else np.repeat(weights, num_classes)
-        by_charades = values
-        if not labelled.all():
-            by_charades = ranked.average_precision(labelled if weights is None else weights * labelled)
+    def averages(values: Floats, by_charades: Floats, micro: Floats, positives: Floats) -> dict[str, Floats]:
         found = {
-            "map_macro": _mean_of_present(values),
-            "map_micro": _mean_of_present(decisions.average_precision(repeated)),
-            "map_weighted": _weighted_mean(values, labels.sum(axis=0) if weights is None else weights @ labels),
-            "map_charades": _mean_of_present(by_charades),
+            "map_macro": _means_of_present(values),
+            "map_micro": micro[:, 0],
+            "map_weighted": _weighted_means(values, positives),
+            "map_charades": _means_of_present(by_charades),
         }
         if names_sil:
-            actions = values[is_action]
-            found["map_macro_without_sil"] = np.nan if np.isnan(actions).all() else _mean_of_present(actions)
+            found["map_macro_without_sil"] = _means_of_present(values[:, is_action])
         return found
 
-    return card
+    def many(weights: Floats) -> dict[str, Floats]:
+        values = ranked.average_precisions(weights)
+        by_charades = values if labelled.all() else ranked.average_precisions(weights * labelled)
+        return averages(values, by_charades, decisions.average_precisions(weights), weights @ labels)
 
-
-def _hits_per_class(hits: Floats, targets: Targets, num_classes: int, weights: Floats | None) -> tuple[Floats, Floats]:
-    weight = np.ones(len(hits)) if weights is None else weights
-    return (
-        np.bincount(targets, weights=hits * weight, minlength=num_classes).astype(np.float64),
-        np.bincount(targets, weights=weight, minlength=num_classes).astype(np.float64),
+    inside = labelled > 0
+    by_charades = RankedScores(logits[inside], targets[inside]) if inside.any() else ranked
+    macro, official, micro = (item.endless_precision()[None] for item in (ranked, by_charades, decisions))
+    endless = averages(macro, official, micro, labels.sum(axis=0)[None])
+    return BatchCard(
+        num_clips=len(logits), many=many, endless={name: float(value[0]) for name, value in endless.items()}
     )
 
 
 def _mean_of_present(values: Floats) -> float:
-    present = values[~np.isnan(values)]
-    if not len(present):
-        raise ValueError("no class has a positive clip: there is nothing to average")
-    return float(present.mean())
+    return _known(_means_of_present(values[None]))
 
 
-def _weighted_mean(values: Floats, positives: Floats) -> float:
-    if not positives.sum() > 0:
+def _means_of_present(values: Floats) -> Floats:
+    """(B,) means of (B, C) over the classes that are no NaN; NaN where all are."""
+    present = ~np.isnan(values)
+    counts = present.sum(axis=1)
+    sums = np.where(present, values, 0.0).sum(axis=1)
+    return np.divide(sums, counts, out=np.full(len(values), np.nan), where=counts > 0)
+
+
+def _weighted_means(values: Floats, positives: Floats) -> Floats:
+    """(B,) means of (B, C) weighted by the positives (B, C); NaN where there is none."""
+    totals = positives.sum(axis=1)
+    sums = (np.nan_to_num(values) * positives).sum(axis=1)
+    return np.divide(sums, totals, out=np.full(len(values), np.nan), where=totals > 0)
+
+
+def _known(values: Floats) -> float:
+    """The one value of an array (1,).
+
+    Raises:
+        ValueError: it is NaN.
+    """
+    if np.isnan(values[0]):
         raise ValueError("no class has a positive clip: there is nothing to average")
-    return float((np.nan_to_num(values) * positives).sum() / positives.sum())
+    return float(values[0])
 
 
 def _num_ties(rankings: Scores) -> int:

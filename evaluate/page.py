@@ -38,7 +38,7 @@ Cell = str | int | None
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 _NUMBER = re.compile(r"[-+−±]?\d[\d .,/]*( ?(%|s|ms|M|k|G|points?))?( ?(±|to|\[|\().*)?|-|–|")
-_SHORT = 28  # letters
+_SHORT = 40  # letters
 _FORBIDDEN_IN_SVG = re.compile(
     r"<\s*(script|foreignObject|iframe|image|style|a)\b|<[^>]*\son\w+\s*=|<[^>]*href\s*=\s*[\"'](?!#)", re.IGNORECASE
 )
@@ -173,10 +173,11 @@ class Page:
             figure = re.sub(r"(<img[^>]*>)", r'<div class="scroll wide">\1</div>', figure, count=1)
         return self._add(figure)
 
-    def images(self, items: Sequence[tuple[bytes, str]], *, pixelated: bool = False) -> Self:
-        """Add a grid of embedded pictures: (JPEG or PNG bytes, caption) each."""
+    def images(self, items: Sequence[tuple[bytes, str]], *, pixelated: bool = False, wide: bool = False) -> Self:
+        """Add a grid of embedded pictures, `wide` ones: (JPEG or PNG bytes, caption) each; nothing for none."""
         figures = "".join(self._image(data, caption, caption, pixelated) for data, caption in items)
-        return self._add(f'<div class="images">{figures}</div>')
+        css = "images wide" if wide else "images"
+        return self._add(f'<div class="{css}">{figures}</div>') if items else self
 
     def links(self, items: Sequence[tuple[str, str]]) -> Self:
         """Add a list of links to files in or below the page's own folder: (relative path, text) each.

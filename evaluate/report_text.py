@@ -8,8 +8,9 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluate import tables
+from evaluate import detail_tables, tables
 from evaluate.across_runs import question
+from evaluate.clusters import AUTO, FEWEST_SUBJECTS
 from evaluate.tables import Table
 from evaluate.uncertainty import LEVEL_TEXT
 
@@ -53,39 +54,35 @@ def rules(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(run["benchmark"]["rule"] for run in runs if run["benchmark"]))
 
 
-def interval_sentence(summary: Mapping[str, Any]) -> str:
-    """What the intervals are and what they are not."""
-    unit = f"all clips of one {summary['cluster']}" if summary["cluster"] else "clips"
-    accuracy = "" if summary["cluster"] else "Wilson's score interval for Acc@1 and Acc@5; otherwise the "
-    return (
-        f"Intervals, {LEVEL_TEXT}: {accuracy}basic bootstrap over {summary['num_resamples']} resamples of {unit} "
-        f"(seed {summary['seed']}); classes that a resample leaves without positives are left out of it. "
-        "They hold for other clips of this kind, not for training again. With about ten positive clips a class, mAP "
-        "itself is too high and its interval holds the true value less often than it says. Where every resample gives "
-        f"the same value, no interval is printed.{beside_sentence(_intervals(summary))}"
-    )
-
-
-def beside_sentence(intervals: Sequence[tuple[float, float, float]]) -> str:
-    """Why some of (low, estimate, high) do not hold their own estimate; empty where all do."""
-    beside = sum(not low <= estimate <= high for low, estimate, high in intervals)
-    if not beside:
-        return ""
-    return (
-        f" {beside} of {len(intervals)} intervals lie beside their own estimate: repeated clips rank together, so that "
-        "mAP is higher on resamples, and the interval is moved by as much the other way."
-    )
-
-
-def _intervals(summary: Mapping[str, Any]) -> list[tuple[float, float, float]]:
-    """(low, estimate, high) of every metric and every difference."""
-    found = [
-        (edges["low"], split[metric], edges["high"])
-        for _, _, split in tables.cells(summary["runs"])
-        for metric, edges in split["intervals"].items()
+def interval_sentences(summary: Mapping[str, Any]) -> list[str]:
+    """What the intervals are, what was drawn, and what they are not."""
+    return [
+        f"Intervals, {LEVEL_TEXT}: Student's t on the standard error of {summary['num_resamples']} bootstrap resamples "
+        f"(seed {summary['seed']}); Wilson's score interval for Acc@1 and Acc@5 where clips are drawn one by one. "
+        "Classes that a resample leaves without positives are left out of it. Where every resample gives the same "
+        "value, no interval is printed.",
+        drawn_sentence(summary),
+        "They hold for other clips of this kind, not for training again. An interval of mAP reaches down to what is "
+        "estimated for endless clips: with few positives mAP itself is too high, the more so the fewer they are.",
     ]
-    gains = [item for row in summary["comparisons"] for item in row["differences"].values()]
-    return [*found, *((item["low"], item["estimate"], item["high"]) for item in gains)]
+
+
+def drawn_sentence(summary: Mapping[str, Any]) -> str:
+    """What was drawn, on which splits, and by which rule where nothing was asked for."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for run, name, split in tables.cells(summary["runs"]):
+        group = split["cluster"]
+        what = f"all clips of one {group} together (of {split['num_clusters']})" if group else "each clip alone"
+        found.setdefault(what, {}).setdefault(name, []).append(run["label"])
+    parts = [what if len(found) == 1 else f"{what} on {_places(splits, found)}" for what, splits in found.items()]
+    rule = f" By default subjects are drawn whole where predictions know {FEWEST_SUBJECTS} of them or more."
+    return f"Resamples draw {'; '.join(parts)}.{rule if summary['cluster'] == AUTO else ''}"
+
+
+def _places(splits: Mapping[str, Sequence[str]], found: Mapping[str, Mapping[str, Sequence[str]]]) -> str:
+    """Split names, with the runs where those of one split do not agree."""
+    shared = {name for name in splits if sum(name in others for others in found.values()) > 1}
+    return ", ".join(f"{name} of {', '.join(runs)}" if name in shared else name for name, runs in splits.items())
 
 
 def markdown(summary: Mapping[str, Any]) -> str:
@@ -99,17 +96,22 @@ def markdown(summary: Mapping[str, Any]) -> str:
         inside = {run["label"] for run in runs}
         compared = [row for row in summary["comparisons"] if row["first"] in inside]
         if compared:
-            table = tables.differences(compared, runs[0]["main_metrics"], cluster=summary["cluster"])
+            table = tables.differences(compared, runs[0]["main_metrics"])
             lines += ["### Paired differences", "", *_markdown_table(table)]
+        worst = detail_tables.worst_groups(runs)
+        if worst.rows:
+            lines += ["### Worst groups", "", *_markdown_table(worst)]
     sections = {
-        "Over seeds": tables.over_seeds(summary["over_seeds"]),
-        "Beside the papers": tables.published(summary["runs"]),
-        "What was skipped": tables.skipped(summary["runs"]),
+        "Over seeds": [tables.over_seeds(summary["over_seeds"])],
+        "Over folds": detail_tables.over_folds(summary["over_folds"]),
+        "Beside the papers": [tables.published(summary["runs"])],
+        "What was skipped": [tables.skipped(summary["runs"])],
+        "Costs": [detail_tables.costs(summary["runs"])],
     }
-    for heading, table in sections.items():
-        if table.rows:
-            lines += [f"## {heading}", "", *_markdown_table(table)]
-    return "\n".join([*lines, interval_sentence(summary), ""])
+    for heading, found in sections.items():
+        body = [line for table in found if table.rows for line in _markdown_table(table)]
+        lines += [f"## {heading}", "", *body] if body else []
+    return "\n".join([*lines, " ".join(interval_sentences(summary)), ""])
 
 
 def _markdown_table(table: Table) -> list[str]:

@@ -3,21 +3,31 @@
 The decision to question: the report's page, its Markdown and its CSV are rendered from this document alone, so that
 they cannot disagree with `metrics.json`. Values are fractions at full precision; only the renderers round.
 
-    {"level", "num_resamples", "seed", "cluster",
+    {"level", "num_resamples", "seed", "cluster": "auto", a group or null,
      "runs": [{"label", "name", "method", "variant", "task", "kind", "dataset", "protocol", "seed", "recipe", "status",
-               "notices", "fingerprints", "versions", "config", "curves": [row per epoch],
+               "notices", "fingerprints", "versions", "config", "curves": [row per epoch], "costs": {what: number},
                "headline": metric, "main_metrics": [metric], "benchmark": null or {"name", "rule"},
-               "splits": {split: {<metric>: value, ..., "intervals": {metric: {"low", "high", "method", "bias"}},
-                                  "per_class", "confusion" (single label), "groups", "skipped": {reason: clips},
-                                  "num_official", "coverage", "remarks": [sentence],
+               "splits": {split: {<metric>: value, ..., "cluster": group or null, "num_clusters",
+                                  "intervals": {metric: {"low", "high", "method", "bias", "endless"}},
+                                  "per_class", "confusion" (single label), "skipped": {reason: clips},
+                                  "groups": {group: {value: {"num_clips", "value"}}}, "worst_groups": {group: value},
+                                  "worst_clips": [{"clip_id", "error", "labels", "mistaken", "groups"}],
+                                  "num_wrong" (single label), "num_official", "coverage", "remarks": [sentence],
                                   "co_classification" (multi label, see evaluate/coclassification.py)}},
                "explained": {split: what `predict --explain` stored, see evaluate/explained.py},
                "published": [{"paper", "table", "method", "metric", "compare_with", "percent", "settings", "source"}]}],
-     "comparisons": [{"first", "second", "split", "only_first_right", "only_second_right", "p_value", "p_value_holm",
-                      "differences": {metric: {"estimate", "low", "high", "level", "method", "bias"}}}],
+     "comparisons": [{"first", "second", "split", "cluster", "only_first_right", "only_second_right", "p_value",
+                      "p_value_holm", "differences": {metric: {"estimate", "low", "high", "level", "method", "bias",
+                                                               "endless", "p_value", "p_value_holm"}},
+                      and from `compare`: "per_class": [row and "name"], "groups": {group: [row and "value"]}, where a
+                      row is {"num_clips", "first", "second", "difference", "low", "high", "p_value", "p_value_holm"};
+                      "changed": {"num_fixed", "num_broken", "fixed", "broken": [{"clip_id", "groups", and as "first"
+                      and "second" what each run believed: "error", "labels", "num_labels", "mistaken"}]}}],
      "not_compared": [{"first", "second", "split", "reason"}],
      "over_seeds": [{"dataset", "task", "protocol", "method", "variant", "split", "metric", "runs": [label],
                      "num_seeds", "mean", "sd"}],
+     "over_folds": [{"dataset", "task", "method", "variant", "split", "metric", "mean", "sd",
+                     "folds": [{"protocol", "runs": [label], "value"}]}],
      "sweeps": [one curve over a setting, see evaluate/sweeps.py]}
 
 A run's "dataset" and "protocol" are those of its predictions; where its splits disagree, those that it was trained on,
@@ -26,44 +36,51 @@ The average precisions of `per_class` average to the headline where that is `map
 `num_official` is how many clips the benchmark has in a split, null where that is not known; `coverage` says on how many
 of them the numbers stand, and is empty where none is missing; `remarks` say how many classes are left out of means and
 how many scores are tied. A metric without an interval has the same value on every resample, or there is a single
-cluster. An interval's `bias` is the mean of the resamples minus the value: a basic interval corrects for it, and can
-lie beside the value. `p_value` is McNemar's; with a `cluster`, of the sign-flip test over clusters.
+cluster. An interval's `bias` is the mean of the resamples minus the value, and `endless` what is estimated for endless
+clips (evaluate/uncertainty.py). A comparison's `p_value` is McNemar's; with a `cluster`, of the sign-flip test over
+clusters; that of a difference is by the bootstrap's standard error. Holm's is over all comparisons of the document.
 """
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from cache.errors import ConfigError
 from cache.predictions import Predictions
 from cache.run import Run, RunInfo
 from evaluate.across_runs import EvaluatedRun, compare_all, over_seeds
-from evaluate.analysis import confusion_matrix, per_class, per_group
 from evaluate.benchmarks import Rule, judge
-from evaluate.coclassification import co_classification
-from evaluate.compare import resamples_of
-from evaluate.coverage import coverage, remarks
+from evaluate.clusters import AUTO, resamples_of
+from evaluate.costs import costs
 from evaluate.explained import explained
-from evaluate.metrics import evaluate, resampled_card
+from evaluate.folds import over_folds
+from evaluate.metrics import resampled_card
 from evaluate.paper import is_full_method, published
+from evaluate.split_summary import describe_split
 from evaluate.sweeps import sweeps
-from evaluate.uncertainty import LEVEL, Draws, Interval, bootstrap, wilson
-
-_MOST_GROUPS = 50
+from evaluate.uncertainty import LEVEL, Draws
 
 
 def summarise(
-    runs: Sequence[Run], *, cluster: str | None = None, num_resamples: int = 1000, seed: int = 0
+    runs: Sequence[Run],
+    *,
+    cluster: str | None = AUTO,
+    num_resamples: int = 1000,
+    seed: int = 0,
+    splits: Collection[str] | None = None,
+    detailed: bool = False,
 ) -> dict[str, Any]:
     """Evaluates every predicted split of every run; the first run of a task is what the others are compared with.
 
     Args:
         runs: opened run directories, in the order in which the report shows them.
-        cluster: a group (e.g. "subject") whose clips are resampled together.
+        cluster: a group (e.g. "subject") whose clips are resampled together; None for each clip alone, `AUTO` for
+            subjects where predictions know five and more.
         num_resamples: of every bootstrap.
         seed: of every bootstrap.
+        splits: those to evaluate; None for all that have predictions.
+        detailed: add the differences of classes, groups and clips to every comparison.
 
     Raises:
         ConfigError: no runs, no predictions in any of them, or the group is unknown.
@@ -75,10 +92,13 @@ def summarise(
             f"none of the runs {[str(run.path) for run in runs]} has predictions; run `deconfound predict`"
         )
     options: dict[str, Any] = {"cluster": cluster, "num_resamples": num_resamples, "seed": seed}
-    evaluated = [_evaluate_run(run, label, options) for run, label in zip(runs, _labels(runs), strict=True)]
+    evaluated = [
+        _evaluate_run(run, label, options, [name for name in run.splits if splits is None or name in splits])
+        for run, label in zip(runs, labels_of(runs), strict=True)
+    ]
     bodies = [run.body for run in evaluated]
     spreads = over_seeds(bodies)
-    comparisons, not_compared = compare_all(evaluated)
+    comparisons, not_compared = compare_all(evaluated, detailed=detailed)
     return _plain(
         {
             "level": LEVEL,
@@ -87,12 +107,13 @@ def summarise(
             "comparisons": comparisons,
             "not_compared": not_compared,
             "over_seeds": spreads,
+            "over_folds": over_folds(bodies),
             "sweeps": sweeps(bodies),
         }
     )
 
 
-def _labels(runs: Sequence[Run]) -> list[str]:
+def labels_of(runs: Sequence[Run]) -> list[str]:
     """Run names; with their folder where a run of it shares its name with another, numbered if that is not enough."""
     names = Counter(run.info.name for run in runs)
     folders = [run.path.resolve().parent for run in runs]
@@ -109,11 +130,12 @@ def _labels(runs: Sequence[Run]) -> list[str]:
     return labels
 
 
-def _evaluate_run(run: Run, label: str, options: Mapping[str, Any]) -> EvaluatedRun:
-    predictions = {split: run.predictions(split) for split in run.splits}
+def _evaluate_run(run: Run, label: str, options: Mapping[str, Any], splits: Sequence[str]) -> EvaluatedRun:
+    predictions = {split: run.predictions(split) for split in splits}
     full = {split: item for split, item in predictions.items() if not _is_empty(item)}
     rule, notice = judge(full or predictions) if predictions else (None, "")
-    draws = {split: Draws.of(resampled_card(item), resamples_of(item, **options)) for split, item in full.items()}
+    cards = {split: resampled_card(item) for split, item in full.items()}
+    draws = {split: Draws.of(cards[split], resamples_of(item, **options)) for split, item in full.items()}
     body = {
         **_describe_run(run, label),
         **_place(run.info, full),
@@ -123,16 +145,17 @@ def _evaluate_run(run: Run, label: str, options: Mapping[str, Any]) -> Evaluated
         "explained": explained(run, full),
         "published": _published(run, rule) if rule else [],
     }
-    by_clip = options["cluster"] is None
     for split, item in full.items():
-        body["splits"][split] = _describe_split(item, draws[split], body["headline"], by_clip=by_clip)
+        body["splits"][split] = describe_split(
+            item, cards[split], draws[split], headline=body["headline"], cluster=options["cluster"]
+        )
     return EvaluatedRun(body=body, predictions=full, draws=draws)
 
 
 def _describe_run(run: Run, label: str) -> dict[str, Any]:
     keys = ("name", "method", "variant", "task", "seed", "recipe", "status", "fingerprints", "versions")
     facts = {key: getattr(run.info, key) for key in keys}
-    return {"label": label, **facts, "config": dict(run.config), "curves": run.metrics()}
+    return {"label": label, **facts, "config": dict(run.config), "curves": run.metrics(), "costs": costs(run)}
 
 
 def _place(info: RunInfo, splits: Mapping[str, Predictions]) -> dict[str, str]:
@@ -169,47 +192,6 @@ def _is_empty(predictions: Predictions) -> bool:
     return not len(predictions.clip_ids) or (predictions.kind == "multi" and not predictions.targets.any())
 
 
-def _describe_split(predictions: Predictions, draws: Draws, headline: str, *, by_clip: bool) -> dict[str, Any]:
-    card: dict[str, Any] = dict(evaluate(predictions))
-    groups = {
-        name: _group(predictions, name, headline)
-        for name, values in predictions.groups.items()
-        if 1 < len(set(values)) <= _MOST_GROUPS
-    }
-    card |= {
-        "remarks": remarks(card),
-        "intervals": {name: _edges(interval) for name, interval in _intervals(draws, by_clip=by_clip).items()},
-        "per_class": [asdict(row) for row in per_class(predictions, headline=headline)],
-        "groups": groups,
-        "skipped": dict(sorted(Counter(predictions.skipped.values()).items())),
-        "num_official": predictions.num_official,
-        "coverage": coverage(predictions),
-    }
-    if predictions.kind == "single":
-        card["confusion"] = confusion_matrix(predictions).tolist()
-    else:
-        card["co_classification"] = co_classification(predictions)
-    return card
-
-
-def _group(predictions: Predictions, name: str, headline: str) -> dict[str, Any]:
-    found = per_group(predictions, name, headline=headline)
-    return {value: {"num_clips": num_clips, "value": score} for value, (num_clips, score) in found.items()}
-
-
-def _intervals(draws: Draws, *, by_clip: bool) -> dict[str, Interval]:
-    """Bootstrap for means over classes, where it says anything; Wilson for accuracies of clips drawn one by one."""
-    if draws.resamples.units()[1] < 2:
-        return {}  # one clip or one subject says nothing about another
-    intervals = bootstrap(draws)
-    if by_clip:
-        num_clips = draws.resamples.num_clips
-        for name in ("acc1", "acc5"):
-            if name in intervals:
-                intervals[name] = wilson(intervals[name].estimate * num_clips, num_clips)
-    return {name: interval for name, interval in intervals.items() if interval.is_known}
-
-
 def _published(run: Run, rule: Rule) -> list[dict[str, Any]]:
     """The papers' figures of a benchmark for a full method; none for splits that are under no rule of a benchmark."""
     if not is_full_method(run.info.method, run.config):
@@ -222,10 +204,6 @@ def _published(run: Run, rule: Rule) -> list[dict[str, Any]]:
         }
         for row in published(rule, method=run.info.method)
     ]
-
-
-def _edges(interval: Interval) -> dict[str, Any]:
-    return {key: getattr(interval, key) for key in ("low", "high", "method", "bias")}
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 (any JSON)

@@ -5,7 +5,7 @@ same cell as its estimate, so that nobody quotes one without the other.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,40 +96,56 @@ def remarks(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def differences(
-    comparisons: Sequence[Mapping[str, Any]], metrics: Sequence[str], *, cluster: str | None = None
-) -> Table:
+def differences(comparisons: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> Table:
     """Second run minus first, in points, on the same clips.
 
     Args:
         comparisons: pairs of runs of one task.
-        metrics: the main metrics of the task.
-        cluster: what was resampled and flipped together.
+        metrics: the main metrics of the task; the first of them is the headline.
     """
-    tested = any(row["p_value"] is not None for row in comparisons)
+    counted = any(row["p_value"] is not None for row in comparisons)
     metrics = [name for name in metrics if any(name in row["differences"] for row in comparisons)]
+    by_headline = metrics[0] != "acc1"
     rows = []
     for row in comparisons:
         line = [row["second"], row["first"], row["split"]]
         line += [_difference(row["differences"].get(metric)) for metric in metrics]
-        if tested:
-            line += _paired_test(row)
+        line += _p_texts(row["differences"].get(metrics[0], {})) if by_headline else []
+        line += _paired_test(row) if counted else []
         rows.append(line)
-    test = "sign-flip p" if cluster else "McNemar p"
-    extra = ["only this right", "only that right", test, "p, Holm"] if tested else []
-    caption = f"Percentage points with {LEVEL_TEXT} intervals over the same resamples of the clips."
-    if tested and cluster:
-        caption += (
-            f" The p-value is that of the exact sign-flip test over {cluster} groups: McNemar's would take the clips "
-            "of one group for independent."
-        )
-    if tested and metrics[0] != "acc1":
-        caption += f" The test counts clips that are right: it is one of Acc@1, not of {METRIC_NAMES[metrics[0]]}."
+    tested = [f"p of {METRIC_NAMES[metrics[0]]}", "p, Holm"] if by_headline else []
+    tested += ["only this right", "only that right", count_test(comparisons) + " p", "p, Holm"] if counted else []
     return Table(
-        columns=["run", "minus", "split", *(METRIC_NAMES[metric] for metric in metrics), *extra],
+        columns=["run", "minus", "split", *(METRIC_NAMES[metric] for metric in metrics), *tested],
         rows=rows,
-        caption=caption,
+        caption=" ".join(_about_differences(comparisons, metrics, counted=counted)),
     )
+
+
+def count_test(comparisons: Sequence[Mapping[str, Any]]) -> str:
+    """What the exact test of the clips that only one gets right is called."""
+    return "sign-flip" if any(row["cluster"] for row in comparisons) else "McNemar"
+
+
+def _about_differences(
+    comparisons: Sequence[Mapping[str, Any]], metrics: Sequence[str], *, counted: bool
+) -> Iterator[str]:
+    yield f"Percentage points with {LEVEL_TEXT} intervals over the same resamples."
+    groups = dict.fromkeys(row["cluster"] for row in comparisons if row["cluster"])
+    if counted and groups:
+        yield (
+            f"The sign-flip test is exact and over {', '.join(groups)} groups: McNemar's would take the clips of one "
+            "group for independent."
+        )
+    if metrics[0] != "acc1":
+        yield f"The p-value of {METRIC_NAMES[metrics[0]]} is by the same resamples (Student's t)."
+        if counted:
+            yield f"The other test counts clips that are right: it is one of Acc@1, not of {METRIC_NAMES[metrics[0]]}."
+    yield "Holm's p-values hold for all comparisons of this report together."
+
+
+def _p_texts(item: Mapping[str, Any]) -> list[str]:
+    return ["–" if item.get(key) is None else p_text(item[key]) for key in ("p_value", "p_value_holm")]
 
 
 def _difference(item: Mapping[str, Any] | None) -> str:
@@ -142,8 +158,7 @@ def _difference(item: Mapping[str, Any] | None) -> str:
 def _paired_test(row: Mapping[str, Any]) -> list[str]:
     if row["p_value"] is None:
         return ["–"] * 4
-    counts = [str(row["only_second_right"]), str(row["only_first_right"])]
-    return [*counts, p_text(row["p_value"]), p_text(row["p_value_holm"])]
+    return [str(row["only_second_right"]), str(row["only_first_right"]), *_p_texts(row)]
 
 
 def not_compared(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -200,23 +215,6 @@ def skipped(runs: Sequence[Mapping[str, Any]]) -> Table:
         for reason, count in split["skipped"].items()
     ]
     return Table(columns=["run", "split", "reason", "clips"], rows=rows)
-
-
-def groups(runs: Sequence[Mapping[str, Any]]) -> dict[str, Table]:
-    """The headline within every value of every group, one table a group."""
-    found: dict[str, list[list[str]]] = {}
-    for run, name, split in cells(runs):
-        for group, values in split["groups"].items():
-            rows = found.setdefault(group, [])
-            rows += [
-                [run["label"], name, value or "unknown", percent(item["value"]), str(item["num_clips"])]
-                for value, item in values.items()
-            ]
-    metric = METRIC_NAMES[runs[0]["headline"]] if found else ""
-    return {
-        group: Table(columns=["run", "split", group, f"{metric}, %", "clips"], rows=rows)
-        for group, rows in found.items()
-    }
 
 
 def per_class(run: Mapping[str, Any]) -> Table:

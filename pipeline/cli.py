@@ -14,7 +14,7 @@ from cache.errors import DeconfoundError
 from pipeline.commands.bench import bench
 from pipeline.commands.caches import drop, status, verify
 from pipeline.commands.datasets import prepare
-from pipeline.commands.evaluation import evaluate
+from pipeline.commands.evaluation import compare, evaluate
 from pipeline.commands.extraction import extract, plan
 from pipeline.commands.joints import joints
 from pipeline.commands.options import EXIT_INTERRUPT, EXIT_USAGE, PATH, json_option
@@ -104,6 +104,6 @@ for command in OWN_DATA:
     prepare.add_command(command)
 for command in (
     *(prepare, validate, plan, extract, joints, status, verify, drop),
-    *(train, predict, recognise, ablate, cost, evaluate, bench),
+    *(train, predict, recognise, ablate, cost, evaluate, compare, bench),
 ):
     cli.add_command(command)

@@ -3,7 +3,7 @@
 The stages return plain data and print nothing; what it looks like is decided here, once for both forms.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from extract.extractor import ExtractionSummary
 
 _MOST_LISTED = 10
+_CERTAIN = 0.05
 
 
 class ExtractionProgress:
@@ -111,8 +112,32 @@ def metrics_to_text(summary: Mapping[str, Any]) -> str:
     return "\n".join([*(f"note: {notice}" for notice in notices), table, *_together(summary), *beside])
 
 
+def comparison_to_text(summary: Mapping[str, Any]) -> str:
+    """Every difference with its interval and test, how many clips changed, and the classes that changed for sure."""
+    notices = dict.fromkeys(notice for run in summary["runs"] for notice in run["notices"])
+    lines = [*(f"note: {notice}" for notice in notices), _differences(summary), ""]
+    for pair in summary["comparisons"]:
+        changed = pair["changed"]
+        title = f"{pair['second']} minus {pair['first']}, {pair['split']}"
+        lines.append(f"{title}: {changed['num_fixed']} clips fixed, {changed['num_broken']} broken")
+        lines += _certain_classes(pair["per_class"])
+    return "\n".join(lines)
+
+
+def _certain_classes(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A line for each class whose difference stays below 5 % after Holm's correction."""
+    from evaluate.tables import p_text, points
+
+    certain = [row for row in rows if row["p_value_holm"] is not None and row["p_value_holm"] < _CERTAIN]
+    return [
+        f"  {row['name']}: {points(row['difference'])} points, p {p_text(row['p_value_holm'])} (Holm)"
+        for row in certain[:_MOST_LISTED]
+    ]
+
+
 def _together(summary: Mapping[str, Any]) -> list[str]:
-    """Paired differences, pairs that are none, and spreads over seeds; each after an empty line, where there is any."""
+    """Paired differences, pairs that are none, spreads over seeds and folds; each after an empty line."""
+    from evaluate.detail_tables import over_folds
     from evaluate.tables import not_compared, over_seeds
 
     parts: list[str] = []
@@ -123,26 +148,36 @@ def _together(summary: Mapping[str, Any]) -> list[str]:
     if summary["over_seeds"]:
         spreads = over_seeds(summary["over_seeds"])
         parts += ["", format_table(spreads.columns, spreads.rows)]
+    for folds in over_folds(summary["over_folds"]):
+        parts += ["", format_table(folds.columns, folds.rows)]
     return [*parts, ""] if parts else []
 
 
 def _differences(summary: Mapping[str, Any]) -> str:
-    """A row per pair, split and metric, headline first; the test is one of Acc@1 and stands in its row."""
-    from evaluate.tables import METRIC_NAMES, p_text
+    """A row per pair, split and metric, headline first; each p-value with the test that it is of."""
+    from evaluate.tables import METRIC_NAMES, count_test
     from evaluate.uncertainty import LEVEL_TEXT
 
     headlines = {run["label"]: run["headline"] for run in summary["runs"]}
-    is_tested = any(pair["p_value"] is not None for pair in summary["comparisons"])
     rows = []
     for pair in summary["comparisons"]:
         for metric in dict.fromkeys((headlines[pair["first"]], *METRIC_NAMES)):
             if metric in pair["differences"]:
                 names = (pair["second"], pair["first"], pair["split"], METRIC_NAMES[metric])
-                has_test = metric == "acc1" and pair["p_value"] is not None
-                chances = [p_text(pair[key]) if has_test else "" for key in ("p_value", "p_value_holm")]
-                rows.append((*names, *_gain(pair["differences"][metric]), *(chances if is_tested else ())))
-    test = ("sign-flip p" if summary["cluster"] else "McNemar p", "p, Holm") if is_tested else ()
-    return format_table(("run", "minus", "split", "metric", "points", f"{LEVEL_TEXT} interval", *test), rows)
+                counted = metric == "acc1" and pair["p_value"] is not None
+                test = (count_test([pair]), pair) if counted else ("bootstrap", pair["differences"][metric])
+                rows.append((*names, *_gain(pair["differences"][metric]), *_tested(*test)))
+    header = ("run", "minus", "split", "metric", "points", f"{LEVEL_TEXT} interval", "test", "p", "p, Holm")
+    return format_table(header, rows)
+
+
+def _tested(test: str, item: Mapping[str, Any]) -> tuple[str, str, str]:
+    """A test with its p-value and Holm's; empty where there is none."""
+    from evaluate.tables import p_text
+
+    if item["p_value"] is None:
+        return "", "", ""
+    return test, p_text(item["p_value"]), p_text(item["p_value_holm"])
 
 
 def _gain(item: Mapping[str, Any]) -> tuple[str, str]:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from evaluate.uncertainty import Interval, Resamples, basic_interval, draw
+from evaluate.uncertainty import Interval, Resamples, draw, student_interval
 from extract.config import ImageEncoderConfig
 from extract.decoding.resizing import preprocess
 from extract.image_encoder import ImageEncoder
@@ -98,10 +98,12 @@ def _rows(question: Question, hits: Mapping[Condition, Floats], scores: Mapping[
                 "kept": float(score / filmed),
             }
 
-        draws = draw({"": card}, Resamples(num_clips=len(hits[condition])))[""]
+        num_videos = len(hits[condition])
+        draws = draw({"": card}, Resamples(num_clips=num_videos))[""]
         bounds = {"top1": (0.0, 1.0), "score": (-2.0, 2.0), "kept": (-np.inf, np.inf)}
         intervals = {
-            name: basic_interval(value, draws[name], bounds=bounds[name]) for name, value in card(None).items()
+            name: student_interval(value, draws[name], num_units=num_videos, bounds=bounds[name])
+            for name, value in card(None).items()
         }
         rows.append(ProbeRow(condition=condition, question=question, **intervals))
     return rows

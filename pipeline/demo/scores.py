@@ -15,7 +15,7 @@ import numpy.typing as npt
 from cache.predictions import Predictions
 from evaluate.metrics import Card, top_k_hits
 from evaluate.ranking import Floats, RankedScores
-from evaluate.uncertainty import Interval, Resamples, basic_interval, draw, wilson
+from evaluate.uncertainty import Interval, Resamples, draw, student_interval, wilson
 from pipeline.demo.scripts import ACTIONS, ACTIVITIES, CAUSAL_ACTIONS, ORDER_PAIRS
 
 HEADLINE = {"activity": "acc1", "atomic": "map_macro"}
@@ -86,8 +86,11 @@ def compare(
     }
     differences = {
         (one, other): {
-            metric: basic_interval(
-                value - points[other][metric], draws[one][metric] - draws[other][metric], bounds=(-1.0, 1.0)
+            metric: student_interval(
+                value - points[other][metric],
+                draws[one][metric] - draws[other][metric],
+                num_units=num_videos,
+                bounds=(-1.0, 1.0),
             )
             for metric, value in points[one].items()
         }
@@ -97,7 +100,9 @@ def compare(
 
 
 def _interval(metric: str, value: float, draws: Floats, num_videos: int) -> Interval:
-    return wilson(value * num_videos, num_videos) if metric in _SHARES_OF_VIDEOS else basic_interval(value, draws)
+    if metric in _SHARES_OF_VIDEOS:
+        return wilson(value * num_videos, num_videos)
+    return student_interval(value, draws, num_units=num_videos)
 
 
 def difference_sentence(comparison: Comparison) -> str:

@@ -9,7 +9,6 @@ from typing import Any
 from cache.manifest import Dataset
 from cache.predictions import Predictions
 from cache.run import Run
-from evaluate.report_text import beside_sentence
 from evaluate.uncertainty import LEVEL_TEXT, Interval
 from pipeline.demo import background
 from pipeline.demo.probe import ProbeRow
@@ -92,15 +91,7 @@ class Summary:
             f"{self.world.num_train} training videos and {self.world.num_test} videos per test split. Intervals are of "
             f"{LEVEL_TEXT}: Wilson's for shares of videos, else over resamples of the test videos. They do not cover "
             "other worlds, other frozen models or other seeds, and are not adjusted for the number of comparisons."
-            f"{beside_sentence(self._intervals)}"
         )
-
-    @property
-    def _intervals(self) -> list[tuple[float, float, float]]:
-        """(low, estimate, high) of every metric and every difference."""
-        found = [interval for scores in (*self.methods, *self.background) for interval in scores.metrics.values()]
-        found += [comparison.difference for comparison in self.comparisons]
-        return [(interval.low, interval.estimate, interval.high) for interval in found]
 
     @property
     def findings(self) -> tuple[str, ...]:

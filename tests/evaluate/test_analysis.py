@@ -85,14 +85,3 @@ def test_map_of_all_classes_is_the_macro_map_and_of_one_class_its_average_precis
     item.targets[:, 3] = 0
     with pytest.raises(ValueError, match="none of the classes"):
         analysis.map_of_classes(item, ["milk tea"])
-
-
-def test_per_group_equals_the_card_of_the_clips_of_that_group() -> None:
-    item = toy_runs.predictions()
-    inside = np.array(item.groups["subject"]) == "P03"
-    for headline in ("acc1", "mean_class_accuracy"):
-        n, value = analysis.per_group(item, "subject", headline=headline)["P03"]
-        assert n == int(inside.sum())
-        assert value == pytest.approx(getattr(metrics, headline)(item.logits[inside], item.targets[inside]))
-    with pytest.raises(ValueError, match="no group 'camera'"):
-        analysis.per_group(item, "camera", headline="acc1")

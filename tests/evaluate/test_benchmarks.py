@@ -12,8 +12,9 @@ import pipeline.recipes
 from cache import atomic
 from cache.manifest import TaskKind
 from cache.predictions import Predictions
-from evaluate import analysis, metrics
+from evaluate import metrics
 from evaluate.benchmarks import DEFAULTS, RULES, judge, rule_of
+from evaluate.groups import per_group
 from evaluate.report import write_report
 from evaluate.summary import summarise
 from evaluate.tables import METRIC_NAMES
@@ -210,17 +211,17 @@ def test_a_report_on_charades_puts_the_official_rule_first_everywhere(tmp_path: 
     assert run["benchmark"]["name"] == "Charades"
     assert split["map_charades"] == metrics.map_charades(item.logits, item.targets) > split["map_macro"]
     assert split["intervals"]["map_charades"]["low"] < split["intervals"]["map_charades"]["high"]
-    assert body["comparisons"][0]["differences"]["map_charades"]["method"] == "basic bootstrap"
+    assert body["comparisons"][0]["differences"]["map_charades"]["method"] == "bootstrap, Student's t"
     assert [row["metric"] for row in body["over_seeds"]] == ["map_charades"]
     text = (tmp_path / "out" / "report.md").read_text()
     assert "| run | split | mAP, Charades rule | mAP, macro | clips |" in text
-    assert "| run | minus | split | mAP, Charades rule | mAP, macro |" in text
+    assert "| run | minus | split | mAP, Charades rule | mAP, macro | p of mAP, Charades rule | p, Holm |" in text
     assert "the headline metric is mAP, Charades rule" in text
     assert "Rule of Charades: " in text
     page = (tmp_path / "out" / "index.html").read_text()
     assert page.index("mAP, Charades rule, iid") < page.index("Results: atomic</h2>")  # the tiles
     assert page.count("Rule of Charades: ") == 1
-    assert "mAP, Charades rule, %" in page[page.index("By subject") :]
+    assert "mAP, Charades rule, %, on iid." in page[page.index("By subject") :]
     assert "mAP, Charades rule by test split" in page
 
 
@@ -246,7 +247,7 @@ def test_a_group_is_judged_by_the_same_rule_as_the_whole() -> None:
     item = _charades_item()
     item.targets[::3] = 0
     inside = np.array(item.groups["subject"]) == "P03"
-    _, value = analysis.per_group(item, "subject", headline="map_charades")["P03"]
+    value = per_group(item, "subject", headline="map_charades")["P03"].value
     assert value == pytest.approx(metrics.map_charades(item.logits[inside], item.targets[inside]), abs=1e-12)
     assert value != pytest.approx(metrics.map_macro(item.logits[inside], item.targets[inside]))
 

@@ -1,7 +1,6 @@
 """Intervals and tests: coverage on synthetic scores, other implementations, and determinism."""
 
 import itertools
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,30 +10,37 @@ from scipy import stats
 from cache.errors import ConfigError
 from cache.manifest import TaskKind
 from evaluate import metrics, uncertainty
-from evaluate.compare import compare, compare_drawn, resamples_of, why_not_comparable
-from evaluate.ranking import Floats
+from evaluate.clusters import resamples_of
+from evaluate.compare import compare, compare_drawn, why_not_comparable
 from evaluate.summary import summarise
 from evaluate.uncertainty import Draws, Resamples
 from tests.evaluate import toy_runs
 
-EARLIER = (0.054075566044022305, -0.08961334146980376, 0.2268404200546021, -0.004986200294461382)
-"""Of macro mAP when both models were drawn together for their pair: estimate, low, high, bias."""
+EARLIER = (0.054075566044022305, -0.004986200294461382)
+"""Of macro mAP when both models were drawn together for their pair: estimate, bias."""
 
 
-def test_the_basic_interval_covers_the_truth_where_the_percentile_interval_does_not() -> None:
-    # A weak model (mAP around .5) and many positives: with few, mAP itself is too high, and both intervals fail.
-    truth = metrics.evaluate(toy_runs.predictions(kind="multi", n=40_000, seed=1, skill=0.7))["map_macro"]
-    held = plain = 0
-    for world in range(80):
-        item = toy_runs.predictions(kind="multi", n=60 + world, seed=world, skill=0.7)
-        card, resamples = metrics.resampled_card(item), Resamples(num_clips=60 + world, count=200, seed=world)
-        draws = Draws.of(card, resamples)
-        interval = uncertainty.bootstrap(draws)["map_macro"]
-        low, high = np.quantile(draws.values["map_macro"], [0.025, 0.975])
-        held += interval.low <= truth <= interval.high
-        plain += bool(low <= truth <= high)
-    assert 0.88 <= held / 80 <= 1.0
-    assert held > plain + 8
+def test_students_interval_by_hand_holds_its_estimate_and_reaches_to_the_value_on_endless_clips() -> None:
+    draws = np.array([0.5, 0.6, 0.7])  # standard deviation 0.1; of 4 units 0.1 x sqrt(4 / 3), with 3 degrees of freedom
+    half = 3.182446 * 0.1 * np.sqrt(4 / 3)
+    found = uncertainty.student_interval(0.5, draws, num_units=4, bounds=(-1.0, 1.0))
+    assert (found.low, found.high) == pytest.approx((0.5 - half, 0.5 + half), abs=1e-6)
+    assert found.bias == pytest.approx(0.1)
+    longer = uncertainty.student_interval(0.5, draws, num_units=4, endless=0.3, bounds=(-1.0, 1.0))
+    assert (longer.low, longer.high) == pytest.approx((0.3 - half, 0.5 + half), abs=1e-6)
+    assert uncertainty.student_interval(0.2, draws, num_units=4).low == 0.0
+    with pytest.raises(ValueError, match="needs two"):
+        uncertainty.student_interval(0.5, draws, num_units=1)
+
+
+def test_the_p_value_of_a_difference_is_that_of_a_t_test_and_one_where_its_two_estimates_disagree_in_sign() -> None:
+    draws = np.random.default_rng(0).normal(0.03, 0.01, size=4000)
+    error = draws.std(ddof=1) * np.sqrt(20 / 19)
+    found = uncertainty.student_interval(0.02, draws, num_units=20, bounds=(-1.0, 1.0))
+    assert found.p_value == pytest.approx(2 * stats.t.sf(0.02 / error, df=19))
+    nearer = uncertainty.student_interval(0.02, draws, num_units=20, endless=0.01, bounds=(-1.0, 1.0))
+    assert nearer.p_value == pytest.approx(2 * stats.t.sf(0.01 / error, df=19))
+    assert uncertainty.student_interval(0.02, draws, num_units=20, endless=-0.01, bounds=(-1.0, 1.0)).p_value == 1.0
 
 
 def test_the_basic_interval_by_hand_moves_against_the_bias_and_may_lie_beside_its_estimate() -> None:
@@ -74,9 +80,7 @@ def test_a_model_against_itself_differs_by_nothing() -> None:
 
 @pytest.mark.parametrize("kind", ["single", "multi"])
 @pytest.mark.parametrize("cluster", [None, "subject"])
-def test_the_difference_of_stored_draws_is_that_of_drawing_both_together_to_the_digit(
-    kind: TaskKind, cluster: str | None
-) -> None:
+def test_the_difference_of_stored_draws_is_that_of_drawing_both_together(kind: TaskKind, cluster: str | None) -> None:
     first, second = (toy_runs.predictions(kind=kind, seed=seed) for seed in (0, 1))
     resamples = resamples_of(first, cluster=cluster, num_resamples=50, seed=3)
     cards = {name: metrics.resampled_card(item) for name, item in (("first", first), ("second", second))}
@@ -86,13 +90,17 @@ def test_the_difference_of_stored_draws_is_that_of_drawing_both_together_to_the_
     for name, interval in found.items():
         gain = cards["second"](None)[name] - cards["first"](None)[name]
         drawn = together["second"][name] - together["first"][name]
-        assert interval == uncertainty.basic_interval(gain, drawn, bounds=(-1.0, 1.0))
+        expected = uncertainty.student_interval(
+            gain, drawn, num_units=resamples.units()[1], endless=interval.endless, bounds=(-1.0, 1.0)
+        )
+        for key in ("estimate", "low", "high", "bias", "p_value"):
+            assert getattr(interval, key) == pytest.approx(getattr(expected, key), abs=1e-12)
 
 
 def test_an_earlier_comparison_keeps_its_digits() -> None:
     first, second = (toy_runs.predictions(seed=seed) for seed in (0, 1))
     found = compare(first, second, num_resamples=50).differences["map_macro"]
-    assert (found.estimate, found.low, found.high, found.bias) == pytest.approx(EARLIER, abs=1e-12)
+    assert (found.estimate, found.bias) == pytest.approx(EARLIER, abs=1e-12)
 
 
 def test_other_clusters_of_the_second_are_drawn_again_as_the_first_ones() -> None:
@@ -110,15 +118,23 @@ def test_other_clusters_of_the_second_are_drawn_again_as_the_first_ones() -> Non
 
 def test_every_run_is_drawn_once_however_many_pairs_it_is_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
-    monkeypatch.setattr(uncertainty, "_card_values", lambda cards, weights: _counted(calls, cards, weights))
+    blocks = Resamples.blocks
+    monkeypatch.setattr(Resamples, "blocks", lambda resamples: calls.append(resamples.count) or blocks(resamples))
     runs = [toy_runs.run(tmp_path / str(seed), splits=("iid",), seed=seed) for seed in range(3)]
     assert len(summarise(runs, num_resamples=10)["comparisons"]) == 2
-    assert sum(calls) == 3 * 10
+    assert calls == [10] * 3
 
 
-def _counted(calls: list[int], cards: Mapping[str, metrics.Card], weights: Floats) -> dict[str, dict[str, float]]:
-    calls.append(len(cards))
-    return {name: card(weights) for name, card in cards.items()}
+@pytest.mark.parametrize("kind", ["single", "multi"])
+def test_many_resamples_at_once_give_what_one_after_another_gives(
+    kind: TaskKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = metrics.resampled_card(toy_runs.predictions(kind=kind, n=50))
+    resamples = Resamples(num_clips=50, count=17)
+    expected = uncertainty.draw({"": card}, resamples)[""]
+    monkeypatch.setattr(uncertainty, "_CELLS", 5 * 50)
+    for name, values in Draws.of(card, resamples).values.items():
+        assert values == pytest.approx(expected[name], abs=1e-12)
 
 
 def test_clusters_are_drawn_whole() -> None:

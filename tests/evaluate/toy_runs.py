@@ -28,6 +28,7 @@ def predictions(
     class_names: tuple[str, ...] = CLASS_NAMES,
     dataset: str = "kitchen",
     num_official: int | None = None,
+    protocol: str = "s1",
 ) -> Predictions:
     """Targets depend on the split alone, logits on the seed: runs can be compared clip by clip."""
     truth = np.random.default_rng([n, len(class_names), len(split)])
@@ -49,7 +50,7 @@ def predictions(
         kind=kind,
         class_names=class_names,
         dataset=dataset,
-        protocol="s1",
+        protocol=protocol,
         split=split,
         run_name=name,
         fingerprints={"frames": "ab" * 32},
@@ -72,6 +73,9 @@ def run(
     dataset: str = "kitchen",
     switches: Mapping[str, bool] | None = None,
     num_official: int | None = None,
+    num_clips: int = 60,
+    protocol: str = "s1",
+    cache_folder: str = "cache",
 ) -> Run:
     """A finished run of ten epochs; `switches` are those of CMDCL that differ from the full method's."""
     info = RunInfo(
@@ -80,11 +84,11 @@ def run(
         variant=variant,
         task="activity" if kind == "single" else "atomic",
         dataset=dataset,
-        protocol="s1",
+        protocol=protocol,
         seed=seed,
         recipe="cmdcl-kitchen-activity",
         dataset_folder="dataset",
-        cache_folder="cache",
+        cache_folder=cache_folder,
         notices=notices,
         fingerprints={"frames": "ab" * 32},
         versions={"python": "3.11"},
@@ -92,7 +96,7 @@ def run(
     )
     cmdcl = {"tci": True, "vci": True, "temporal_control": False} | dict(switches or {})
     training = {"seed": seed, "variant": variant, "learning_rate": 0.001, "cmdcl": cmdcl}
-    training["predict_splits"] = list(splits)
+    training |= {"predict_splits": list(splits), "protocol": protocol}
     created = Run.create(folder, info, {"train": training})
     for epoch in range(10):
         headline = "acc1" if kind == "single" else "map_macro"
@@ -102,7 +106,7 @@ def run(
     for number, split in enumerate(splits):
         item = predictions(
             kind=kind, skill=skill / (number + 1), seed=seed, split=split, name=info.name, class_names=class_names,
-            dataset=dataset, num_official=num_official,
+            dataset=dataset, num_official=num_official, n=num_clips, protocol=protocol,
         )  # fmt: skip
         item.write(created.predictions_path(split))
     return created

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from cache.run import Run
+from evaluate.comparison_report import summarise_comparison
 from evaluate.summary import summarise
-from pipeline.printing import metrics_to_text
+from pipeline.printing import comparison_to_text, metrics_to_text
 from tests.evaluate import toy_runs
 
 
@@ -39,13 +40,13 @@ def test_runs_of_several_tasks_say_whose_clips_are_missing(tmp_path: Path) -> No
     ]
 
 
-def test_two_runs_are_compared_metric_by_metric_with_the_test_in_the_row_of_accuracy(tmp_path: Path) -> None:
+def test_two_runs_are_compared_metric_by_metric_with_the_test_of_each_in_its_row(tmp_path: Path) -> None:
     runs = [toy_runs.run(tmp_path / name, splits=("iid",), seed=seed) for seed, name in enumerate("ab")]
-    body = summarise(runs, num_resamples=20)
+    body = summarise(runs, num_resamples=20, cluster=None)
     lines = metrics_to_text(body).splitlines()
     assert len([line for line in lines if line.startswith("run ")]) == 2
     start = next(number for number, line in enumerate(lines) if "minus" in line)
-    assert lines[start].endswith("95 % interval  McNemar p  p, Holm")
+    assert lines[start].split()[-5:] == ["interval", "test", "p", "p,", "Holm"]
     (pair,) = body["comparisons"]
     gains = pair["differences"]
     titles = ["Acc@1", "Acc@5", "mean class accuracy", "mAP, macro"]
@@ -53,19 +54,37 @@ def test_two_runs_are_compared_metric_by_metric_with_the_test_in_the_row_of_accu
         gain = gains[metric]
         ends = (f"{100 * gain[key]:+.1f}".replace("-", "−") for key in ("estimate", "low", "high"))
         estimate, low, high = ends
-        tests = [f"{pair[key]:.2g}" for key in ("p_value", "p_value_holm")] if metric == "acc1" else []
-        assert line.split() == ["b", "a", "iid", *title.split(), estimate, low, "to", high, *tests]
+        test, tested = ("McNemar", pair) if metric == "acc1" else ("bootstrap", gain)
+        tests = [f"{tested[key]:.2g}" for key in ("p_value", "p_value_holm")]
+        assert line.split() == ["b", "a", "iid", *title.split(), estimate, low, "to", high, test, *tests]
     assert lines[start + 5] == ""
     seeds = lines[start + 6 : start + 8]
     assert seeds[0].startswith("method")
     assert seeds[1].endswith("a, b")
-    assert "sign-flip p" in "".join(printed(*runs, cluster="subject"))
+    assert "sign-flip" in "".join(printed(*runs, cluster="subject"))
 
 
-def test_multi_label_runs_have_no_column_for_a_test_that_counts_right_clips(tmp_path: Path) -> None:
+def test_multi_label_runs_have_the_bootstraps_test_alone(tmp_path: Path) -> None:
     runs = [toy_runs.run(tmp_path / name, kind="multi", splits=("iid",), seed=seed) for seed, name in enumerate("ab")]
-    (header,) = (line for line in printed(*runs) if "minus" in line)
-    assert header.endswith("interval")
+    text = "\n".join(printed(*runs))
+    assert "bootstrap" in text
+    assert "McNemar" not in text
+    assert "sign-flip" not in text
+
+
+def test_a_comparison_prints_what_changed_and_the_classes_that_changed_for_sure(tmp_path: Path) -> None:
+    runs = [
+        toy_runs.run(tmp_path / name, splits=("iid",), skill=skill, num_clips=400)
+        for name, skill in (("a", 0.5), ("b", 4.0))
+    ]
+    body = summarise_comparison(runs, num_resamples=20, cluster=None)
+    lines = comparison_to_text(body).splitlines()
+    (pair,) = body["comparisons"]
+    changed = pair["changed"]
+    assert f"b minus a, iid: {changed['num_fixed']} clips fixed, {changed['num_broken']} broken" in lines
+    certain = [row["name"] for row in pair["per_class"] if row["p_value_holm"] < 0.05]
+    assert certain
+    assert [line.strip().partition(":")[0] for line in lines if line.endswith("(Holm)")] == certain[:10]
 
 
 def test_runs_that_cannot_be_compared_say_why(tmp_path: Path) -> None:

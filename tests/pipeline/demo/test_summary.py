@@ -104,7 +104,7 @@ def test_shares_of_videos_have_wilsons_interval(summary: Summary) -> None:
         row for row in summary.methods if (row.method, row.task, row.split) == ("CMDCL", "activity", "test_iid")
     )
     assert scores.metrics["acc1"] == wilson(58, 64)
-    assert scores.metrics["order_accuracy"].method == "basic bootstrap"
+    assert scores.metrics["order_accuracy"].method == "bootstrap, Student's t"
 
 
 def test_each_method_is_compared_with_what_its_variant_names_and_with_the_background(summary: Summary) -> None:
