@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from cache.predictions import Predictions
@@ -39,6 +40,7 @@ class World:
         skills = np.full(n, self.skill)
         if num_subjects:
             skills = (self.skill + rng.normal(0.0, 0.6, size=num_subjects))[subjects]
+        targets: npt.NDArray[np.int64] | npt.NDArray[np.uint8]
         if self.prevalence:
             targets = (rng.random((n, num_classes)) < self.prevalence).astype(np.uint8)
             truth = targets.astype(np.float64)

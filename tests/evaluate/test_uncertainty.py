@@ -1,6 +1,7 @@
 """Intervals and tests: coverage on synthetic scores, other implementations, and determinism."""
 
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from cache.manifest import TaskKind
 from evaluate import metrics, uncertainty
 from evaluate.clusters import resamples_of
 from evaluate.compare import compare, compare_drawn, why_not_comparable
+from evaluate.ranking import Floats
 from evaluate.summary import summarise
 from evaluate.uncertainty import Draws, Resamples
 from tests.evaluate import toy_runs
@@ -119,7 +121,12 @@ def test_other_clusters_of_the_second_are_drawn_again_as_the_first_ones() -> Non
 def test_every_run_is_drawn_once_however_many_pairs_it_is_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
     blocks = Resamples.blocks
-    monkeypatch.setattr(Resamples, "blocks", lambda resamples: calls.append(resamples.count) or blocks(resamples))
+
+    def counted(resamples: Resamples) -> Iterator[Floats]:
+        calls.append(resamples.count)
+        return blocks(resamples)
+
+    monkeypatch.setattr(Resamples, "blocks", counted)
     runs = [toy_runs.run(tmp_path / str(seed), splits=("iid",), seed=seed) for seed in range(3)]
     assert len(summarise(runs, num_resamples=10)["comparisons"]) == 2
     assert calls == [10] * 3

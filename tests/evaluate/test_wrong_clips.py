@@ -1,20 +1,24 @@
 """Which clips went most wrong: by hand, and with everything that a reader is told of them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 
+from cache.manifest import TaskKind
 from cache.predictions import Predictions
 from evaluate.wrong_clips import clip_errors, most_wrong
 from tests.evaluate import toy_runs
 
 
-def _predictions(kind: str, logits: list[list[float]], targets: list[int] | list[list[int]]) -> Predictions:
+def _predictions(kind: TaskKind, logits: list[list[float]], targets: Sequence[int | list[int]]) -> Predictions:
+    as_array = np.array(targets)
     return Predictions(
         clip_ids=tuple("abcdefgh"[: len(logits)]),
         logits=np.array(logits, dtype=np.float32),
-        targets=np.array(targets, dtype=np.int64 if kind == "single" else np.uint8),
+        targets=as_array if kind == "single" else as_array.astype(np.uint8),
         task="t",
-        kind=kind,  # type: ignore[arg-type]
+        kind=kind,
         class_names=("x", "y", "z"),
         dataset="d",
         protocol="p",
@@ -61,8 +65,8 @@ def test_multi_label_clips_are_ordered_by_their_cross_entropy_and_an_unlabelled_
 
 
 def test_scores_beyond_what_exp_can_take_give_finite_errors_and_probabilities() -> None:
-    for kind, targets in (("single", [0, 2]), ("multi", [[1, 0, 0], [0, 1, 1]])):
-        item = _predictions(kind, [[-3e4, 3e4, 0.0], [3e4, -3e4, 0.0]], targets)  # type: ignore[arg-type]
+    logits = [[-3e4, 3e4, 0.0], [3e4, -3e4, 0.0]]
+    for item in (_predictions("single", logits, [0, 2]), _predictions("multi", logits, [[1, 0, 0], [0, 1, 1]])):
         assert np.isfinite(clip_errors(item)).all()
         for clip in most_wrong(item):
             assert all(0 <= belief.probability <= 1 for belief in (*clip.labels, *clip.mistaken))
