@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from train.causal.backdoor import TextualIntervention
+from train.causal.bias_path import BiasSource
 from train.causal.frontdoor import ElementwiseTransformation, TemporalEncoder, TemporalLayer, VisualIntervention
 from train.causal.joint_space import class_embeddings, unit_prompts
 from train.encoders.timesformer import TimeSformer
@@ -31,6 +32,9 @@ class CMDCLConfig(CausalConfig):
     """Textual causal intervention (back-door). Off: T' = T."""
     tau_t: float = 0.01
     """Temperature of TCI's scores. Chosen: the inverse of CLIP's logit scale."""
+    tci_b: BiasSource = "video"
+    """Which bias TCI corrects by: the video's own (the paper), or ours: `marginal`, a bank's; `within`, b_c minus the
+    mean frame. See train.causal.bias_path."""
     vci: bool = True
     """Visual causal intervention (front-door). Off: the Q-Former reads V itself, without temporal layers."""
     tau_v: float = 1.0
@@ -39,6 +43,8 @@ class CMDCLConfig(CausalConfig):
     """Classes whose VCI scores are in memory together; changes memory and time, not the result."""
     temporal_control: bool = False
     """Only without VCI: the Q-Former reads V^(H), to tell VCI's effect from its temporal layers'."""
+    prompt_control: bool = False
+    """Only without TCI: V gets CLIP's frame features added, V + W V_P, to tell TCI's effect from having them at all."""
     sta_layers: int = 6
     """Temporal layers H."""
     sta_heads: int = 8
@@ -55,6 +61,8 @@ class CMDCLConfig(CausalConfig):
             raise ValueError(f"sta_layers is {self.sta_layers}: it must be 0 or more")
         if self.vci and self.temporal_control:
             raise ValueError("temporal_control is a control for vci = false: switch one of the two off")
+        if self.tci and self.prompt_control:
+            raise ValueError("prompt_control is a control for tci = false: switch one of the two off")
 
 
 class CMDCL(nn.Module):
@@ -88,7 +96,8 @@ class CMDCL(nn.Module):
         self.frame_features = config.frame_features(
             num_frames=num_frames, video_width=video_width, video_encoder=video_encoder
         )
-        self.tci = _tci(config) if config.tci else None
+        self.tci = _tci(config, len(text_embeddings)) if config.tci else None
+        self.prompt_projection = nn.Linear(config.dim, config.dim, bias=False) if config.prompt_control else None
         self.temporal = _temporal(config, num_frames) if config.vci or config.temporal_control else None
         self.vci = _vci(config) if config.vci else None
         self.decoder = config.decoder(len(text_embeddings))
@@ -108,6 +117,8 @@ class CMDCL(nn.Module):
         """
         text = self.debias_text(visual_prompts)  # T' (n, C, D)
         visual = self.frame_features(frames=frames, frame_tokens=frame_tokens)  # V (n, L, D)
+        if self.prompt_projection is not None:
+            visual = visual + self.prompt_projection(self._unit_prompts(visual_prompts))
         if self.temporal is not None:
             visual = self.temporal(visual)  # V^(H) (n, L, D)
         if self.vci is not None:
@@ -116,14 +127,18 @@ class CMDCL(nn.Module):
 
     def debias_text(self, visual_prompts: Tensor) -> Tensor:
         """T' for each video; T itself without TCI. visual_prompts: (n, L, D), in any scale -> (n, C, D)."""
-        prompts = unit_prompts(visual_prompts, num_frames=self.num_frames, dim=self.config.dim)
+        prompts = self._unit_prompts(visual_prompts)
         if self.tci is None:
             return self.text.expand(len(prompts), -1, -1)
         return self.tci(self.text, prompts)
 
+    def _unit_prompts(self, visual_prompts: Tensor) -> Tensor:
+        return unit_prompts(visual_prompts, num_frames=self.num_frames, dim=self.config.dim)
 
-def _tci(config: CMDCLConfig) -> TextualIntervention:
-    return TextualIntervention(config.dim, temperature=config.tau_t, approximator=config.approx)
+
+def _tci(config: CMDCLConfig, num_classes: int) -> TextualIntervention:
+    path = config.bias_path(config.tci_b, num_classes=num_classes)
+    return TextualIntervention(config.dim, temperature=config.tau_t, approximator=config.approx, path=path)
 
 
 def _temporal(config: CMDCLConfig, num_frames: int) -> TemporalEncoder:
