@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pipeline.demo.world import ACTIVITY, ATOMIC
 
 BASELINE, CONTROL = "baseline", "control"
-Setting = bool | str | tuple[str, ...]
+Setting = bool | float | str | tuple[str, ...]
 """A value of a method's switch."""
 
 

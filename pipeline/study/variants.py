@@ -11,8 +11,8 @@ from dataclasses import replace
 from pipeline.demo.variants import BASELINE, CONTROL, VARIANTS, Setting, Variant
 
 CLIP_CONTROL, WITHIN_CONTROL = "control: CLIP frames", "control: centred frames"
-MARGINAL, WITHIN = "TCI, bank of biases", "within-video"
-OURS = (MARGINAL, WITHIN)
+MARGINAL, WITHIN, WITHIN_TCI = "TCI, bank of biases", "within-video evidence", "within-video TCI"
+OURS = (MARGINAL, WITHIN, WITHIN_TCI)
 """Rows that are judged by the bar that was fixed beforehand."""
 _NOTHING: Mapping[str, Setting] = {"tci": False, "vci": False}
 
@@ -55,10 +55,15 @@ ROWS: Mapping[str, Variant] = {
         references=(BASELINE, CONTROL, "TCI"),
     ),
     WITHIN: Variant(
-        text="ours: the control whose frames, and the frames that TCI gathers for each class, are taken without what "
-        "all frames of the video share",
-        switches={"tci": True, "vci": False, "temporal_control": True, "tci_b": "within", "within_frames": True},
+        text="ours: the control without what all frames of the video share, and with one number per class from CLIP in "
+        "place of TCI's vector: how much better the frames that a class chooses match its text than the average frame",
+        switches={**_NOTHING, "temporal_control": True, "within_frames": True, "evidence_gain": 20.0},
         references=(BASELINE, CONTROL, "TCI", WITHIN_CONTROL),
+    ),
+    WITHIN_TCI: Variant(
+        text="ours: the same, but with TCI on the vector that a class gathers minus the average frame",
+        switches={"tci": True, "vci": False, "temporal_control": True, "tci_b": "within", "within_frames": True},
+        references=(BASELINE, CONTROL, "TCI", WITHIN),
     ),
 }
 """Every row by its name, in the order of the tables."""

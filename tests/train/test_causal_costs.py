@@ -33,6 +33,7 @@ CMDCL_CHANGES: list[dict[str, Any]] = [
     {"train_text": False},
     {"tci": False, "prompt_control": True},
     {"tci_b": "within", "within_frames": True},
+    {"tci": False, "evidence_gain": 20.0},
 ]
 PCMCI_CHANGES: list[dict[str, Any]] = [
     {},

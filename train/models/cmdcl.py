@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from train.causal.backdoor import TextualIntervention
+from train.causal.backdoor import TextualIntervention, within_evidence
 from train.causal.bias_path import BiasSource
 from train.causal.frontdoor import ElementwiseTransformation, TemporalEncoder, TemporalLayer, VisualIntervention
 from train.causal.joint_space import class_embeddings, unit_prompts
@@ -35,6 +35,8 @@ class CMDCLConfig(CausalConfig):
     tci_b: BiasSource = "video"
     """Which bias TCI corrects by: the video's own (the paper), or ours: `marginal`, a bank's; `within`, b_c minus the
     mean frame. See train.causal.bias_path."""
+    evidence_gain: float = 0.0
+    """Ours, not the paper's: times `within_evidence`, added to the logits: TCI's evidence as one number. 0: off."""
     vci: bool = True
     """Visual causal intervention (front-door). Off: the Q-Former reads V itself, without temporal layers."""
     tau_v: float = 1.0
@@ -61,6 +63,8 @@ class CMDCLConfig(CausalConfig):
             raise ValueError(f"sta_layers is {self.sta_layers}: it must be 0 or more")
         if self.vci and self.temporal_control:
             raise ValueError("temporal_control is a control for vci = false: switch one of the two off")
+        if self.evidence_gain < 0:
+            raise ValueError(f"evidence_gain is {self.evidence_gain}: it must be 0 or more")
         if self.tci and self.prompt_control:
             raise ValueError("prompt_control is a control for tci = false: switch one of the two off")
 
@@ -123,7 +127,8 @@ class CMDCL(nn.Module):
             visual = self.temporal(visual)  # V^(H) (n, L, D)
         if self.vci is not None:
             visual = self.vci(visual, text)  # V' (n, C, D)
-        return self.decoder(text, visual)
+        logits = self.decoder(text, visual)
+        return logits if not self.config.evidence_gain else logits + self._evidence(visual_prompts)
 
     def debias_text(self, visual_prompts: Tensor) -> Tensor:
         """T' for each video; T itself without TCI. visual_prompts: (n, L, D), in any scale -> (n, C, D)."""
@@ -131,6 +136,11 @@ class CMDCL(nn.Module):
         if self.tci is None:
             return self.text.expand(len(prompts), -1, -1)
         return self.tci(self.text, prompts)
+
+    def _evidence(self, visual_prompts: Tensor) -> Tensor:
+        """What the image encoder's frames say for each class beyond their average: (n, L, D) -> (n, C)."""
+        prompts = self._unit_prompts(visual_prompts)
+        return self.config.evidence_gain * within_evidence(self.text, prompts, self.config.tau_t)
 
     def _unit_prompts(self, visual_prompts: Tensor) -> Tensor:
         return unit_prompts(visual_prompts, num_frames=self.num_frames, dim=self.config.dim)
