@@ -56,8 +56,9 @@ ROWS: Mapping[str, Variant] = {
     ),
     WITHIN: Variant(
         text="ours: the control without what all frames of the video share, and with one number per class from CLIP in "
-        "place of TCI's vector: how much better the frames that a class chooses match its text than the average frame",
-        switches={**_NOTHING, "temporal_control": True, "within_frames": True, "evidence_gain": 20.0},
+        "place of TCI's vector: how much better the frames that a class chooses match its text than the average frame; "
+        "half of the training videos go without it",
+        switches={**_NOTHING, "temporal_control": True, "within_frames": True, "evidence": True},
         references=(BASELINE, CONTROL, "TCI", WITHIN_CONTROL),
     ),
     WITHIN_TCI: Variant(

@@ -50,26 +50,6 @@ def gather_bias(scores: Tensor, visual_prompts: Tensor) -> Tensor:
         return scores.float() @ visual_prompts.float()
 
 
-def within_evidence(text: Tensor, visual_prompts: Tensor, temperature: float) -> Tensor:
-    """How much more the frames that a class chooses look like its text than the video's average frame does. Ours.
-
-    e_c = sum_l S_{c,l} cos(V_P[l], T_c) - mean_l cos(V_P[l], T_c). TCI hands the decoder the whole vector that a class
-    gathers, scene included; this is one number, to which whatever adds the same to the cosines of all frames of the
-    video adds nothing.
-
-    Args:
-        text: (C, D) or (n, C, D), T.
-        visual_prompts: (n, L, D), V_P, of length 1.
-        temperature: tau of S.
-
-    Returns:
-        (n, C), 0 or more, fp32 also under autocast.
-    """
-    cosines = frame_cosines(text, visual_prompts)  # (n, C, L)
-    chosen = (cosines / temperature).softmax(dim=-1)
-    return (chosen * cosines).sum(dim=-1) - cosines.mean(dim=-1)
-
-
 class TextualIntervention(nn.Module):
     """TCI: text T and visual prompts V_P to debiased text T' (CMDCL, Eq. 2-3)."""
 

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from train.causal.backdoor import TextualIntervention, within_evidence
+from train.causal.backdoor import TextualIntervention
 from train.causal.bias_path import BiasSource
+from train.causal.evidence import EvidenceQueries
 from train.causal.frontdoor import ElementwiseTransformation, TemporalEncoder, TemporalLayer, VisualIntervention
 from train.causal.joint_space import class_embeddings, unit_prompts
 from train.encoders.timesformer import TimeSformer
@@ -35,8 +36,12 @@ class CMDCLConfig(CausalConfig):
     tci_b: BiasSource = "video"
     """Which bias TCI corrects by: the video's own (the paper), or ours: `marginal`, a bank's; `within`, b_c minus the
     mean frame. See train.causal.bias_path."""
-    evidence_gain: float = 0.0
-    """Ours, not the paper's: times `within_evidence`, added to the logits: TCI's evidence as one number. 0: off."""
+    evidence: bool = False
+    """Ours, not the paper's: queries move by one number per class; see train.causal.evidence."""
+    evidence_gain: float = 20.0
+    """What that number is multiplied by."""
+    evidence_drop: float = 0.5
+    """Probability that a training video loses it."""
     vci: bool = True
     """Visual causal intervention (front-door). Off: the Q-Former reads V itself, without temporal layers."""
     tau_v: float = 1.0
@@ -63,8 +68,8 @@ class CMDCLConfig(CausalConfig):
             raise ValueError(f"sta_layers is {self.sta_layers}: it must be 0 or more")
         if self.vci and self.temporal_control:
             raise ValueError("temporal_control is a control for vci = false: switch one of the two off")
-        if self.evidence_gain < 0:
-            raise ValueError(f"evidence_gain is {self.evidence_gain}: it must be 0 or more")
+        if not 0 <= self.evidence_drop < 1:
+            raise ValueError(f"evidence_drop is {self.evidence_drop}: it must lie in [0, 1)")
         if self.tci and self.prompt_control:
             raise ValueError("prompt_control is a control for tci = false: switch one of the two off")
 
@@ -105,6 +110,7 @@ class CMDCL(nn.Module):
         self.temporal = _temporal(config, num_frames) if config.vci or config.temporal_control else None
         self.vci = _vci(config) if config.vci else None
         self.decoder = config.decoder(len(text_embeddings))
+        self.evidence = _evidence(config) if config.evidence else None
 
     def forward(
         self, visual_prompts: Tensor, *, frames: Tensor | None = None, frame_tokens: Tensor | None = None
@@ -127,8 +133,9 @@ class CMDCL(nn.Module):
             visual = self.temporal(visual)  # V^(H) (n, L, D)
         if self.vci is not None:
             visual = self.vci(visual, text)  # V' (n, C, D)
-        logits = self.decoder(text, visual)
-        return logits if not self.config.evidence_gain else logits + self._evidence(visual_prompts)
+        if self.evidence is not None:
+            text = self.evidence(text, self.text, self._unit_prompts(visual_prompts))
+        return self.decoder(text, visual)
 
     def debias_text(self, visual_prompts: Tensor) -> Tensor:
         """T' for each video; T itself without TCI. visual_prompts: (n, L, D), in any scale -> (n, C, D)."""
@@ -137,11 +144,6 @@ class CMDCL(nn.Module):
             return self.text.expand(len(prompts), -1, -1)
         return self.tci(self.text, prompts)
 
-    def _evidence(self, visual_prompts: Tensor) -> Tensor:
-        """What the image encoder's frames say for each class beyond their average: (n, L, D) -> (n, C)."""
-        prompts = self._unit_prompts(visual_prompts)
-        return self.config.evidence_gain * within_evidence(self.text, prompts, self.config.tau_t)
-
     def _unit_prompts(self, visual_prompts: Tensor) -> Tensor:
         return unit_prompts(visual_prompts, num_frames=self.num_frames, dim=self.config.dim)
 
@@ -149,6 +151,10 @@ class CMDCL(nn.Module):
 def _tci(config: CMDCLConfig, num_classes: int) -> TextualIntervention:
     path = config.bias_path(config.tci_b, num_classes=num_classes)
     return TextualIntervention(config.dim, temperature=config.tau_t, approximator=config.approx, path=path)
+
+
+def _evidence(config: CMDCLConfig) -> EvidenceQueries:
+    return EvidenceQueries(config.dim, temperature=config.tau_t, gain=config.evidence_gain, drop=config.evidence_drop)
 
 
 def _temporal(config: CMDCLConfig, num_frames: int) -> TemporalEncoder:

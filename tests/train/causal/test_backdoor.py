@@ -13,7 +13,6 @@ from train.causal.backdoor import (
     TransportIntervention,
     bias_scores,
     gather_bias,
-    within_evidence,
 )
 from train.causal.joint_space import frame_cosines
 from train.causal.transport import TransportConfig, transport_plan
@@ -50,27 +49,6 @@ def test_scores_equal_cosines_computed_one_by_one(text: Tensor, prompts: Tensor)
     scores = bias_scores(2 * text, prompts, 0.1)
     expected = torch.tensor([F.cosine_similarity(text[2], frame, dim=0) for frame in prompts[1]])
     torch.testing.assert_close(scores[1, 2], (expected / 0.1).softmax(dim=0))
-
-
-def test_within_evidence_is_the_chosen_frames_cosine_minus_the_mean(text: Tensor, prompts: Tensor) -> None:
-    cosines = torch.tensor([F.cosine_similarity(text[2], frame, dim=0) for frame in prompts[1]])
-    by_hand = ((cosines / 0.1).softmax(dim=0) * cosines).sum() - cosines.mean()
-    torch.testing.assert_close(within_evidence(3 * text, prompts, 0.1)[1, 2], by_hand)
-    sharp = within_evidence(text, prompts, 1e-4)[1, 2]
-    torch.testing.assert_close(sharp, cosines.max() - cosines.mean(), atol=1e-4, rtol=1e-4)
-
-
-def test_within_evidence_does_not_see_what_all_frames_share(text: Tensor, prompts: Tensor) -> None:
-    basis = F.normalize(torch.randn(3, 1, 16, generator=torch.Generator().manual_seed(5)), dim=-1)
-    within = prompts - (prompts * basis).sum(-1, keepdim=True) * basis  # frames beside the scene's direction
-    scale = 0.6 / within.norm(dim=-1, keepdim=True)
-    one, other = within * scale + 0.8 * basis, within * scale - 0.8 * basis  # two scenes, all of length 1
-    before, after = (within_evidence(text, frames, 0.1) for frames in (one, other))
-    torch.testing.assert_close(before, after, atol=1e-5, rtol=1e-5)
-    assert not torch.allclose(
-        gather_bias(bias_scores(text, one, 0.1), one), gather_bias(bias_scores(text, other, 0.1), other)
-    )
-    assert (within_evidence(text, prompts[:, :1].expand(-1, 7, -1), 0.1).abs() < 1e-6).all()
 
 
 def test_text_may_differ_between_videos(text: Tensor, prompts: Tensor) -> None:

@@ -19,7 +19,6 @@ from tests.train.models.small_models import (
     some_tokens,
     video_encoder,
 )
-from train.causal.backdoor import within_evidence
 from train.encoders.timesformer import TimeSformer, pool_frames
 from train.losses import task_loss
 from train.models.cmdcl import CMDCL, CMDCLConfig
@@ -114,14 +113,18 @@ def test_the_prompt_control_adds_the_image_encoders_frames_and_no_intervention(p
     torch.testing.assert_close(control(prompts, frame_tokens=tokens), expected)
 
 
-def test_the_evidence_is_added_to_the_logits_and_is_off_unless_asked_for(prompts: Tensor, tokens: Tensor) -> None:
-    plain, model = build(config(tci=False)), build(config(tci=False, evidence_gain=20.0))
-    evidence = within_evidence(model.text, F.normalize(prompts, dim=-1), 0.1)
-    added = model(prompts, frame_tokens=tokens) - plain(prompts, frame_tokens=tokens)
-    torch.testing.assert_close(added, 20 * evidence, atol=1e-4, rtol=1e-4)
-    assert plain.state_dict().keys() == model.state_dict().keys()
-    with pytest.raises(ValueError, match="0 or more"):
-        config(evidence_gain=-1.0)
+def test_the_evidence_moves_the_queries_and_changes_no_other_weight(prompts: Tensor, tokens: Tensor) -> None:
+    plain, model = (build(config(tci=False, evidence=on), scrambled=False).eval() for on in (False, True))
+    assert set(model.state_dict()) - set(plain.state_dict()) == {"evidence.direction"}
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in plain.state_dict().items())
+    assert model.evidence is not None
+    assert model.vci is not None
+    assert model.temporal is not None
+    frames = model.vci(model.temporal(model.frame_features(frame_tokens=tokens)), model.text.expand(3, -1, -1))
+    queries = model.evidence(model.text.expand(3, -1, -1), model.text, F.normalize(prompts, dim=-1))
+    torch.testing.assert_close(model(prompts, frame_tokens=tokens), model.decoder(queries, frames))
+    with pytest.raises(ValueError, match="evidence_drop"):
+        config(evidence_drop=1.0)
 
 
 def test_within_frames_drops_what_all_frames_share(prompts: Tensor, tokens: Tensor) -> None:
