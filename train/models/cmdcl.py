@@ -38,7 +38,7 @@ class CMDCLConfig(CausalConfig):
     mean frame. See train.causal.bias_path."""
     evidence: bool = False
     """Ours, not the paper's: queries move by one number per class; see train.causal.evidence."""
-    evidence_gain: float = 20.0
+    evidence_gain: float = 30.0
     """What that number is multiplied by."""
     evidence_drop: float = 0.5
     """Probability that a training video loses it."""

@@ -21,7 +21,7 @@ def prompts() -> Tensor:
 
 def path(*, drop: float = 0.5) -> EvidenceQueries:
     torch.manual_seed(2)
-    return EvidenceQueries(16, temperature=0.1, gain=20.0, drop=drop)
+    return EvidenceQueries(16, temperature=0.1, gain=30.0, drop=drop)
 
 
 def test_within_evidence_is_the_chosen_frames_cosine_minus_the_mean(text: Tensor, prompts: Tensor) -> None:
@@ -48,7 +48,7 @@ def test_within_evidence_does_not_see_what_all_frames_share(text: Tensor, prompt
 def test_queries_move_along_one_direction_by_the_evidence(text: Tensor, prompts: Tensor) -> None:
     module, queries = path().eval(), text.expand(3, -1, -1)
     moved = module(queries, text, prompts) - queries
-    expected = 20 * within_evidence(text, prompts, 0.1)[1, 2] * module.direction
+    expected = 30 * within_evidence(text, prompts, 0.1)[1, 2] * module.direction
     torch.testing.assert_close(moved[1, 2], expected, atol=1e-5, rtol=1e-5)
     order = torch.tensor([3, 0, 4, 1, 2])
     permuted = module(queries[:, order], text[order], prompts)
