@@ -77,7 +77,7 @@ def extract_features(dataset: Dataset, cache: Path, config: ExtractConfig, worke
                 bars.append(stack.enter_context(Progress(total, "extract", unit="video")))
             bars[0].advance(failed=failed)
 
-        summary = extract(dataset, cache, config, workers=workers, progress=show)
+        summary = extract(dataset, cache, config, workers=workers, retry_failed=True, progress=show)
     codes = [code for stream in summary.streams.values() for code in stream.failed]
     if codes:
         raise VideoError(

@@ -46,12 +46,15 @@ def document(
 def _statement(plan: StudyPlan, finished: Sequence[Finished]) -> str:
     size, asked = plan.size, len(list(plan.replicates))
     missing = f" {asked - len(finished)} of {asked} replicates are still missing." if asked > len(finished) else ""
+    heads = "one training" if plan.heads == 1 else f"{plan.heads} trainings"
+    frozen = (
+        "the shipped frozen models" if plan.frozen_sets == 1 else f"one of {plan.frozen_sets} sets of frozen models"
+    )
     return (
-        f"{len(finished)} replicates, each with a world, {plan.heads} trainings of every row and one of "
-        f"{plan.frozen_sets} sets of frozen models: {size.num_train} training videos, {size.num_test} videos in each "
-        f"of three test splits. Learning rates were chosen for all rows alike, on i.i.d. videos of world "
-        f"{plan.tuning_seed}, which is not among those reported. Intervals and p-values resample worlds and, in each, "
-        f"videos.{missing}"
+        f"{len(finished)} replicates, each a world of its own with {heads} of every row on {frozen}: {size.num_train} "
+        f"training videos, {size.num_test} videos in each of three test splits. Learning rates were chosen for all rows "
+        f"alike, on i.i.d. videos of world {plan.tuning_seed}, which is not among those reported. Intervals and p-values "
+        f"resample worlds and, in each, videos.{missing}"
     )
 
 

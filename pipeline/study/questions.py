@@ -51,15 +51,15 @@ def differences(strength: float, finished: Sequence[Finished]) -> list[Differenc
 
 
 def successes(strength: float, finished: Sequence[Finished]) -> list[Success]:
-    """The two tests of each row of ours, corrected for the number of all; none where a row that they need is absent."""
-    if not (has(finished, SCENES, CONTROL, *OURS) and has(finished, LABELS, BASELINE, GAIN_OF, *OURS)):
-        return []
+    """The two tests of each row of ours that is there, corrected for the number of all."""
+    needed = has(finished, SCENES, CONTROL) and has(finished, LABELS, BASELINE, GAIN_OF)
+    rows = [row for row in OURS if needed and has(finished, SCENES, row) and has(finished, LABELS, row)]
     tests = corrected(
-        [_difference(strength, finished, SCENES, row, CONTROL) for row in OURS]
-        + [_difference(strength, finished, LABELS, row, BASELINE, share=SHARE, of=GAIN_OF) for row in OURS]
+        [_difference(strength, finished, SCENES, row, CONTROL) for row in rows]
+        + [_difference(strength, finished, LABELS, row, BASELINE, share=SHARE, of=GAIN_OF) for row in rows]
     )
-    scenes, labels = tests[: len(OURS)], tests[len(OURS) :]
-    return [Success(row=row, scenes=one, labels=other) for row, one, other in zip(OURS, scenes, labels, strict=True)]
+    scenes, labels = tests[: len(rows)], tests[len(rows) :]
+    return [Success(row=row, scenes=one, labels=other) for row, one, other in zip(rows, scenes, labels, strict=True)]
 
 
 def has(finished: Sequence[Finished], place: Place, *rows: str) -> bool:

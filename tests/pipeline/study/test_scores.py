@@ -92,7 +92,9 @@ def test_success_takes_both_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not found["TCI, bank of biases"].is_reached
     half = np.mean([_half(world.scores[LABELS].points) for world in worlds])
     assert found["within-video evidence"].labels.interval.estimate == pytest.approx(half)
-    assert successes(0.7, [finished(10, {"baseline": 1.0, "control": 1.0})]) == []
+    assert successes(0.7, [finished(10, {"baseline": 1.0, "control": 1.0, "within-video evidence": 1.0})]) == []
+    some = [finished(10, {name: skills[name] for name in ("baseline", "control", "TCI", "within-video evidence")})]
+    assert [one.row for one in successes(0.7, some)] == ["within-video evidence"]
 
 
 def _half(points) -> float:  # type: ignore[no-untyped-def]  # noqa: ANN001
