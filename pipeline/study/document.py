@@ -51,10 +51,10 @@ def _statement(plan: StudyPlan, finished: Sequence[Finished]) -> str:
         "the shipped frozen models" if plan.frozen_sets == 1 else f"one of {plan.frozen_sets} sets of frozen models"
     )
     return (
-        f"{len(finished)} replicates, each a world of its own with {heads} of every row on {frozen}: {size.num_train} "
-        f"training videos, {size.num_test} videos in each of three test splits. Learning rates were chosen for all rows "
-        f"alike, on i.i.d. videos of world {plan.tuning_seed}, which is not among those reported. Intervals and p-values "
-        f"resample worlds and, in each, videos.{missing}"
+        f"{len(finished)} replicates, each a world of its own with {heads} of every row on {frozen}: "
+        f"{size.num_train} training videos, {size.num_test} videos in each of three test splits. Learning rates were "
+        f"chosen for all rows alike, on i.i.d. videos of world {plan.tuning_seed}, which is not among those reported. "
+        f"Intervals and p-values resample worlds and, in each, videos.{missing}"
     )
 
 
