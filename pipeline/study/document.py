@@ -44,18 +44,21 @@ def document(
 
 
 def _statement(plan: StudyPlan, finished: Sequence[Finished]) -> str:
-    size, asked = plan.size, len(list(plan.replicates))
-    missing = f" {asked - len(finished)} of {asked} replicates are still missing." if asked > len(finished) else ""
+    size, sets, asked = plan.size, plan.frozen_sets, len(list(plan.replicates))
     heads = "one training" if plan.heads == 1 else f"{plan.heads} trainings"
-    frozen = (
-        "the shipped frozen models" if plan.frozen_sets == 1 else f"one of {plan.frozen_sets} sets of frozen models"
-    )
-    return (
+    frozen = "the shipped frozen models" if sets == 1 else f"one of {sets} sets of frozen models"
+    sentences = [
         f"{len(finished)} replicates, each a world of its own with {heads} of every row on {frozen}: "
-        f"{size.num_train} training videos, {size.num_test} videos in each of three test splits. Learning rates were "
-        f"chosen for all rows alike, on i.i.d. videos of world {plan.tuning_seed}, which is not among those reported. "
-        f"Intervals and p-values resample worlds and, in each, videos.{missing}"
-    )
+        f"{size.num_train} training videos, {size.num_test} videos in each of three test splits.",
+        "Learning rates were chosen for all rows alike, on i.i.d. videos of "
+        f"world {plan.tuning_seed}, which is not among those reported."
+        if len(plan.learning_rates) > 1
+        else f"The learning rate is {plan.learning_rates[0]:g} for all rows; nothing was tuned.",
+        "Intervals and p-values resample worlds and, in each, videos.",
+    ]
+    if asked > len(finished):
+        sentences.append(f"{asked - len(finished)} of {asked} replicates are still missing.")
+    return " ".join(sentences)
 
 
 def _of_strength(strength: float, finished: Sequence[Finished]) -> Body:

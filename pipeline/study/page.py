@@ -121,13 +121,12 @@ def _interval(interval: Body) -> str:
 def _about(page: Page, body: Body) -> None:
     page.section("Rows and learning rates")
     page.bullets([f"{name}: {text}." for name, text in body["rows"].items()])
-    lines = [
-        [
-            one["row"],
-            one["task"],
-            f"{one['chosen']:g}",
-            ", ".join(f"{r:g}: {100 * v:.1f}" for r, v in one["validation"]),
-        ]
-        for one in body["rates"]
-    ]
-    page.table(["row", "task", "learning rate", "i.i.d. validation, by rate"], lines)
+    if body["rates"]:
+        page.table(
+            ["row", "task", "learning rate", "i.i.d. validation, by rate"], [_rate(one) for one in body["rates"]]
+        )
+
+
+def _rate(one: Body) -> list[str]:
+    tried = ", ".join(f"{rate:g}: {100 * value:.1f}" for rate, value in one["validation"])
+    return [one["row"], one["task"], f"{one['chosen']:g}", tried]

@@ -115,7 +115,10 @@ class StudyPlan:
         return Replicate(seed=seed, strength=strength, frozen_set=frozen_set, head_seeds=heads)
 
 
-QUICK_PLAN = StudyPlan(seeds=(10, 11), strengths=(MAIN_STRENGTH,), heads=1, size=QUICK)
+QUICK_PLAN = StudyPlan(
+    seeds=(10, 11), strengths=(MAIN_STRENGTH,), heads=1, learning_rates=StudyPlan.learning_rates[:1], size=QUICK
+)
+"""Of the study that shows in minutes that everything works; it chooses no learning rate."""
 
 
 def plan_of(

@@ -80,7 +80,9 @@ def _claim(out: Path, plan: StudyPlan) -> None:
 
 
 def _tune(out: Path, plan: StudyPlan, workers: int) -> Rates:
-    """Trains every row with every learning rate on the tuning world and reads the scores."""
+    """Trains every row with every learning rate on the tuning world and reads the scores; one rate needs neither."""
+    if len(plan.learning_rates) == 1:
+        return Rates(scores={}, only=plan.learning_rates[0])
     place, dataset = prepare(out, plan.tuning, plan.world(plan.tuning), workers=workers)
     jobs = [
         place.job(row, task, 0, rate, plan.size, tuning=True)

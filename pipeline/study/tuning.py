@@ -17,9 +17,13 @@ class Rates:
 
     scores: Mapping[Key, Mapping[float, float]]
     """(row, task) -> learning rate -> headline metric on validation videos, in the order of trying."""
+    only: float | None = None
+    """The learning rate of all rows, where one was given and nothing was tried."""
 
     def of(self, row: str, task: str) -> float:
         """The learning rate of the best score; of equal ones the first tried."""
+        if self.only is not None:
+            return self.only
         tried = self.scores[row, task]
         return max(tried, key=lambda rate: tried[rate])
 

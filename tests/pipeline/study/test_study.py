@@ -8,7 +8,6 @@ from cache.atomic import read_json
 from cache.errors import ConfigError
 from cache.run import Run
 from pipeline.cli import cli
-from pipeline.demo.line import one_thread
 from pipeline.study import study
 from pipeline.study.plan import Size, StudyPlan
 from pipeline.study.study import run_study
@@ -37,6 +36,13 @@ def test_slow_rows_are_trained_at_the_main_strength_alone() -> None:
     assert list(dict(study._rows(TINY, 0.7))) == ["baseline", "within-video evidence"]
 
 
+def test_with_one_learning_rate_nothing_is_tuned(tmp_path: Path) -> None:
+    rates = study._tune(tmp_path, replace(TINY, learning_rates=(2e-3,)), 1)
+    assert rates.of("TCI", "atomic") == 2e-3
+    assert rates.to_json() == []
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_command_refuses_what_is_no_plan_before_it_works(tmp_path: Path) -> None:
     result = CliRunner().invoke(cli, ["study", "--out", str(tmp_path / "study"), "--strengths", "2"])
     assert isinstance(result.exception, ConfigError)
@@ -46,8 +52,7 @@ def test_the_command_refuses_what_is_no_plan_before_it_works(tmp_path: Path) -> 
 @pytest.mark.slow
 def test_a_study_from_nothing_to_its_page_and_the_same_command_reads_what_stands(tmp_path: Path) -> None:
     out = tmp_path / "study"
-    with one_thread():
-        body = run_study(out, TINY, workers=1)
+    body = run_study(out, TINY, workers=1)
     assert read_json(out / "study.json") == body
     assert set(body["strengths"][0]["tables"]["atomic"]) == {"baseline", "within-video evidence"}
     assert set(body["strengths"][0]["model_probe"][0]["score"]) >= {"as filmed", "cause covered"}
