@@ -6,6 +6,7 @@ import pytest
 from evaluate.uncertainty import Interval
 from pipeline.study import scores
 from pipeline.study.questions import LABELS, SCENES, differences, successes
+from pipeline.study.results import first
 from pipeline.study.scores import Difference, WorldScores, combined, corrected, difference, spread
 from pipeline.study.variants import OURS
 from tests.pipeline.study.worlds_of import activities, finished
@@ -13,7 +14,8 @@ from tests.pipeline.study.worlds_of import activities, finished
 
 def test_a_spread_is_the_mean_and_deviation_over_replicates() -> None:
     found = spread([0.2, 0.4, 0.9])
-    assert (found.mean, found.values) == (pytest.approx(0.5), (0.2, 0.4, 0.9))
+    assert found.mean == pytest.approx(0.5)
+    assert found.values == (0.2, 0.4, 0.9)
     assert found.deviation == pytest.approx(np.sqrt((0.09 + 0.01 + 0.16) / 2))
     assert spread([0.3]).deviation is None
 
@@ -62,20 +64,23 @@ def test_half_of_another_rows_gain_is_subtracted_where_it_is_asked_for() -> None
 def test_worlds_of_other_videos_are_refused() -> None:
     short = activities(seed=0, skill=1.0)
     with pytest.raises(ValueError, match="must be the same"):
-        WorldScores({"a": [short], "b": [_first(short)]}, seed=0)
-
-
-def _first(predictions):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
-    from pipeline.study.results import first
-
-    return first(predictions, 8)
+        WorldScores({"a": [short], "b": [first(short, 8)]}, seed=0)
 
 
 def test_holm_is_over_all_the_differences_given() -> None:
     def one(p_value: float) -> Difference:
         interval = Interval(estimate=0.1, low=0.05, high=0.15, level=0.95, method="")
-        names = {"variant": "a", "reference": "b", "task": "activity", "split": "test_iid", "metric": "acc1"}
-        return Difference(strength=0.7, interval=interval, per_world=(0.1,), p_value=p_value, **names)
+        return Difference(
+            strength=0.7,
+            variant="a",
+            reference="b",
+            task="activity",
+            split="test_iid",
+            metric="acc1",
+            interval=interval,
+            per_world=(0.1,),
+            p_value=p_value,
+        )
 
     found = corrected([one(0.01), one(0.04), one(0.02)])
     assert [item.p_holm for item in found] == pytest.approx([0.03, 0.04, 0.04])
