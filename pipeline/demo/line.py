@@ -51,6 +51,18 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+@contextmanager
+def one_notice() -> Iterator[None]:
+    """Runs inside do not repeat their notices, the same for all: the page shows them once."""
+    training = logging.getLogger("train")
+    before = training.level
+    training.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        training.setLevel(before)
+
+
 def extract_config(models: FrozenModels) -> ExtractConfig:
     """How the demo's recipes extract, with these models."""
     return load_recipe(
@@ -115,8 +127,9 @@ def train_all(jobs: Sequence[Job], workers: int) -> None:
     with Progress(len(jobs), "train", unit="run") as progress:
         processes = min(workers, len(jobs), os.cpu_count() or 1)
         if processes < 2 or all((job.run / "run.json").exists() for job in jobs):  # no process is worth starting
-            for job in jobs:
-                progress.advance(run=_train_one(job))
+            with one_notice():
+                for job in jobs:
+                    progress.advance(run=_train_one(job))
             return
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(processes, mp_context=context, initializer=_prepare_process) as pool:

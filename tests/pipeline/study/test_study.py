@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def test_the_command_refuses_what_is_no_plan_before_it_works(tmp_path: Path) -> 
 def test_a_study_from_nothing_to_its_page_and_the_same_command_reads_what_stands(tmp_path: Path) -> None:
     out = tmp_path / "study"
     body = run_study(out, TINY, workers=1)
-    assert read_json(out / "study.json") == body
+    assert read_json(out / "study.json") == json.loads(json.dumps(body))
     assert set(body["strengths"][0]["tables"]["atomic"]) == {"baseline", "within-video evidence"}
     assert set(body["strengths"][0]["model_probe"][0]["score"]) >= {"as filmed", "cause covered"}
     assert "Which causal claims hold" in (out / "index.html").read_text()
