@@ -19,6 +19,7 @@ from pipeline.commands.extraction import extract, plan
 from pipeline.commands.joints import joints
 from pipeline.commands.options import EXIT_INTERRUPT, EXIT_USAGE, PATH, json_option
 from pipeline.commands.own_data import OWN_DATA
+from pipeline.commands.study import study
 from pipeline.commands.training import ablate, cost, predict, recognise, train
 from pipeline.commands.validation import validate
 from pipeline.startup import check_packages, configure_logging
@@ -104,6 +105,6 @@ for command in OWN_DATA:
     prepare.add_command(command)
 for command in (
     *(prepare, validate, plan, extract, joints, status, verify, drop),
-    *(train, predict, recognise, ablate, cost, evaluate, compare, bench),
+    *(train, predict, recognise, ablate, study, cost, evaluate, compare, bench),
 ):
     cli.add_command(command)

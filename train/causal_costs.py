@@ -49,6 +49,10 @@ def _cmdcl_heads(config: CMDCLConfig, frames: int, classes: int) -> Mapping[str,
     dim, heads = config.dim, {}
     if config.tci:
         heads["tci"] = _gathering(frames, classes, dim) + _approximator(dim, config.approx, classes)
+    if config.evidence:
+        heads["evidence"] = products(classes, frames, dim) + bare(dim)
+    if config.prompt_control:
+        heads["prompt_projection"] = linear(dim, dim, tokens=frames, bias=False)
     if config.vci or config.temporal_control:
         layer = attention(frames, frames, dim, unseen=True) + norm(dim)
         if config.sta_ffn:

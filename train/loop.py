@@ -94,6 +94,12 @@ def _check_share(config: TrainConfig, processes: Processes) -> None:
             f"batch_size = {config.batch_size} clips for {processes.count} processes: it counts the clips of all of "
             "them, so give each at least one"
         )
+    banks = {"cmdcl": config.cmdcl.tci_b, "pcmci": config.pcmci.ich_b}
+    if processes.count > 1 and banks.get(config.method) == "marginal":
+        raise ConfigError(
+            f"a bank of biases (marginal) is filled by one process, and there are {processes.count}: start one, or use "
+            "the bias of each video"
+        )
 
 
 def _begin(experiment: Experiment, run: Path, dataset_folder: Path, recipe: str, processes: Processes) -> Run:

@@ -83,6 +83,8 @@ class WorldConfig:
     """Videos of the i.i.d. validation split."""
     num_test: int = 150
     """Videos of each of the three test splits."""
+    num_probes: int = 0
+    """Of the first i.i.d. test videos, how many are filmed again for each of the two probes of bias."""
     rho_background: float = 0.7
     """Probability that Z, background and shirt, is the activity's own; otherwise it is drawn at random."""
     rho_distractor: float = 0.7
@@ -98,6 +100,8 @@ class WorldConfig:
         for name in ("num_train", "num_validation", "num_test"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        if not 0 <= self.num_probes <= self.num_test:
+            raise ValueError(f"num_probes is {self.num_probes}: it must lie between 0 and num_test, {self.num_test}")
         for name in (
             "rho_background",
             "rho_distractor",

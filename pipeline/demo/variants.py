@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pipeline.demo.world import ACTIVITY, ATOMIC
 
 BASELINE, CONTROL = "baseline", "control"
+Setting = bool | float | str | tuple[str, ...]
+"""A value of a method's switch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +24,7 @@ class Variant:
     """What it is, for the page."""
     method: str = "cmdcl"
     """Whose recipes `demo-METHOD-TASK` and table `train.METHOD` are meant."""
-    switches: Mapping[str, bool] = field(default_factory=dict)
+    switches: Mapping[str, Setting] = field(default_factory=dict)
     """Keys of that table that differ from the recipe's."""
     tasks: tuple[str, ...] = (ATOMIC.name, ACTIVITY.name)
     """What it learns."""

@@ -13,10 +13,10 @@ import io
 import logging
 import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
@@ -26,7 +26,7 @@ from cache import atomic
 from cache.errors import ConfigError
 from cache.manifest import Clip, Dataset, Task
 from cache.progress import Progress
-from pipeline.demo.renderer import SIZE, render
+from pipeline.demo.renderer import SIZE, Mode, render
 from pipeline.demo.scripts import (
     ACTIONS,
     ACTIVITIES,
@@ -36,6 +36,7 @@ from pipeline.demo.scripts import (
     FRAMES_PER_SECOND,
     SHIRTS,
     SPLITS,
+    Recording,
     Split,
     WorldConfig,
     draw_recording,
@@ -46,6 +47,13 @@ logger = logging.getLogger(__name__)
 PROTOCOL = "default"
 ACTIVITY = Task(name="activity", kind="single", class_names=ACTIVITIES, prompts=ACTIVITIES)
 ATOMIC = Task(name="atomic", kind="multi", class_names=ACTIONS, prompts=ACTIONS)
+PROBES: Mapping[str, tuple[Split, Mode]] = {
+    "probe_covered": ("test_iid", "masked"),
+    "probe_neutral": ("test_iid", "neutral"),
+}
+"""Splits that film the first videos of another again: person and object covered, or before a grey wall."""
+Shot = tuple[str, int]
+"""A split or probe, and a number in it."""
 _ENCODING = {"preset": "ultrafast", "crf": "18", "threads": "1"}
 
 
@@ -66,17 +74,18 @@ def make_world(folder: Path, config: WorldConfig, *, name: str = "dataset", work
     """
     _claim(folder, config)
     root = folder / "videos"
-    jobs = [(split, number) for split in SPLITS for number in range(config.num_videos(split))]
-    missing = [job for job in jobs if not (root / video_name(*job)).exists()]
+    shots: list[Shot] = [(split, number) for split in SPLITS for number in range(config.num_videos(split))]
+    shots += [(probe, number) for probe in PROBES for number in range(config.num_probes)]
+    missing = [shot for shot in shots if not (root / video_name(*shot)).exists()]
     if missing:
-        logger.info("rendering %d of %d videos into %s", len(missing), len(jobs), root)
+        logger.info("rendering %d of %d videos into %s", len(missing), len(shots), root)
         _write_videos(root, config, missing, workers)
-    dataset = _manifest(root, config, jobs)
+    dataset = _manifest(root, config, shots)
     dataset.write(folder / name)
     return dataset
 
 
-def video_name(split: Split, number: int) -> str:
+def video_name(split: str, number: int) -> str:
     """Path of a video inside the video root."""
     return f"{split}/{number:04d}.mp4"
 
@@ -110,15 +119,15 @@ def _claim(folder: Path, config: WorldConfig) -> None:
         raise ConfigError(f"{folder} holds a world made with other settings ({lines}): choose another folder")
 
 
-def _write_videos(root: Path, config: WorldConfig, jobs: list[tuple[Split, int]], workers: int) -> None:
-    with Progress(len(jobs), "videos", unit="video") as progress:
-        for done in _in_processes(root, config, jobs, workers):
+def _write_videos(root: Path, config: WorldConfig, shots: list[Shot], workers: int) -> None:
+    with Progress(len(shots), "videos", unit="video") as progress:
+        for done in _in_processes(root, config, shots, workers):
             progress.advance(done)
 
 
-def _in_processes(root: Path, config: WorldConfig, jobs: list[tuple[Split, int]], workers: int) -> Iterator[int]:
+def _in_processes(root: Path, config: WorldConfig, shots: list[Shot], workers: int) -> Iterator[int]:
     """Number of videos written, chunk by chunk."""
-    chunks = [jobs[start : start + 20] for start in range(0, len(jobs), 20)]
+    chunks = [shots[start : start + 20] for start in range(0, len(shots), 20)]
     if workers < 2 or len(chunks) < 2:
         for chunk in chunks:
             yield _write_chunk(root, config, chunk)
@@ -128,25 +137,34 @@ def _in_processes(root: Path, config: WorldConfig, jobs: list[tuple[Split, int]]
         yield from pool.map(_write_chunk, *zip(*((root, config, chunk) for chunk in chunks), strict=True))
 
 
-def _write_chunk(root: Path, config: WorldConfig, jobs: list[tuple[Split, int]]) -> int:
-    for split, number in jobs:
-        write_video(root / video_name(split, number), render(draw_recording(config, split, number)))
-    return len(jobs)
+def _write_chunk(root: Path, config: WorldConfig, shots: list[Shot]) -> int:
+    for shot in shots:
+        recording, mode = _filmed(config, shot)
+        write_video(root / video_name(*shot), render(recording, mode))
+    return len(shots)
 
 
-def _manifest(root: Path, config: WorldConfig, jobs: list[tuple[Split, int]]) -> Dataset:
+def _manifest(root: Path, config: WorldConfig, shots: list[Shot]) -> Dataset:
     return Dataset(
         name="controlled world",
         version="1",
         tasks=(ACTIVITY, ATOMIC),
-        protocols={PROTOCOL: SPLITS},
-        clips=tuple(_clip(config, split, number) for split, number in jobs),
+        protocols={PROTOCOL: tuple(dict.fromkeys(split for split, _ in shots))},
+        clips=tuple(_clip(config, shot) for shot in shots),
         video_root=root,
     )
 
 
-def _clip(config: WorldConfig, split: Split, number: int) -> Clip:
-    recording = draw_recording(config, split, number)
+def _filmed(config: WorldConfig, shot: Shot) -> tuple[Recording, Mode]:
+    """What is seen in a shot, and how."""
+    place, number = shot
+    split, mode = PROBES[place] if place in PROBES else (cast("Split", place), "plain")
+    return draw_recording(config, split, number), mode
+
+
+def _clip(config: WorldConfig, shot: Shot) -> Clip:
+    split, number = shot
+    recording, _ = _filmed(config, shot)
     extra = recording.co_occurring
     return Clip(
         id=f"{split}-{number:04d}",

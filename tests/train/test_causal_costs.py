@@ -31,6 +31,9 @@ CMDCL_CHANGES: list[dict[str, Any]] = [
     {"approx": "linear"},
     {"approx": "mlp", "qformer_layers": 2},
     {"train_text": False},
+    {"tci": False, "prompt_control": True},
+    {"tci_b": "within", "within_frames": True},
+    {"tci": False, "evidence": True},
 ]
 PCMCI_CHANGES: list[dict[str, Any]] = [
     {},
@@ -120,6 +123,7 @@ def test_every_part_has_the_parameters_of_its_modules(method: str, changes: dict
     }
     if isinstance(model, CMDCL):
         modules |= {"tci": (model.tci,), "temporal_layers": (model.temporal,), "vci": (model.vci,)}
+        modules |= {"prompt_projection": (model.prompt_projection,), "evidence": (model.evidence,)}
     else:
         ivc = (model.mediator, model.temporal, model.ivc)
         modules |= {"ich": (model.ich,), "ici": (model.ici,), "ivc": ivc}

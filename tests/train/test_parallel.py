@@ -19,6 +19,7 @@ from tests.train.runs import tiny_config, weights_of, write_toys
 from train import parallel
 from train.checkpoint import read_position
 from train.loop import _check_share
+from train.models.cmdcl import CMDCLConfig
 from train.parallel import ALONE, Processes
 from train.predict import predict
 
@@ -136,6 +137,9 @@ def test_each_of_several_processes_has_the_gpu_of_its_number(monkeypatch: pytest
 def test_fewer_clips_than_processes_are_refused() -> None:
     with pytest.raises(ConfigError, match="batch_size = 3 clips for 4 processes"):
         _check_share(tiny_config(batch_size=3), Processes(rank=0, count=4))
+    with pytest.raises(ConfigError, match="a bank of biases"):
+        _check_share(tiny_config(cmdcl=CMDCLConfig(tci_b="marginal")), Processes(rank=0, count=2))
+    _check_share(tiny_config(cmdcl=CMDCLConfig(tci_b="marginal")), ALONE)
 
 
 def test_a_lone_process_sends_nothing() -> None:

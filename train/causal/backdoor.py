@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from train.causal.approximator import Approximator, ApproximatorKind
+from train.causal.bias_path import BiasPath
 from train.causal.joint_space import frame_cosines
 from train.causal.transport import TransportConfig, transport_plan
 
@@ -52,14 +53,31 @@ def gather_bias(scores: Tensor, visual_prompts: Tensor) -> Tensor:
 class TextualIntervention(nn.Module):
     """TCI: text T and visual prompts V_P to debiased text T' (CMDCL, Eq. 2-3)."""
 
-    def __init__(self, dim: int, *, temperature: float, approximator: ApproximatorKind) -> None:
+    def __init__(
+        self, dim: int, *, temperature: float, approximator: ApproximatorKind, path: BiasPath | None = None
+    ) -> None:
+        """Build the intervention.
+
+        Args:
+            dim: D.
+            temperature: tau of the scores.
+            approximator: form of h.
+            path: which bias corrects the text; None: the video's own.
+        """
         super().__init__()
         self.temperature = temperature
+        self.path = path
         self.approximator = Approximator(dim, approximator)
 
     def forward(self, text: Tensor, visual_prompts: Tensor) -> Tensor:
         """text: (C, D) or (n, C, D), visual_prompts: (n, L, D) of length 1 -> (n, C, D)."""
         bias = gather_bias(self.frame_weights(text, visual_prompts), visual_prompts)
+        if self.path is None:
+            return self._corrected(text, bias)
+        return self.path(text, bias, visual_prompts, self._corrected)
+
+    def _corrected(self, text: Tensor, bias: Tensor) -> Tensor:
+        """h([T, B])."""
         return self.approximator(text, bias, residual=text)
 
     def frame_weights(self, text: Tensor, visual_prompts: Tensor) -> Tensor:
@@ -79,6 +97,7 @@ class TransportIntervention(nn.Module):
         transport: TransportConfig,
         temperature: float,
         approximator: ApproximatorKind,
+        path: BiasPath | None = None,
     ) -> None:
         """Build the stage.
 
@@ -89,11 +108,13 @@ class TransportIntervention(nn.Module):
             transport: settings of the plan.
             temperature: tau of the softmax.
             approximator: form of h.
+            path: which H corrects the text; None: the video's own.
         """
         super().__init__()
         if correction not in get_args(Correction) or weights not in get_args(FrameWeights):
             raise ValueError(f"correction {correction!r} or weights {weights!r} is unknown")
         self.weights: FrameWeights = weights
+        self.path = path
         self.transport = transport
         self.temperature = temperature
         is_added = correction == "add"
@@ -115,11 +136,17 @@ class TransportIntervention(nn.Module):
         """
         weights = self._frame_weights(text, visual_prompts)
         gathered = gather_bias(weights, visual_prompts)  # H (n, C, D)
+        if self.path is None:
+            return self._corrected(text, gathered), weights
+        return self.path(text, gathered, visual_prompts, self._corrected), weights
+
+    def _corrected(self, text: Tensor, gathered: Tensor) -> Tensor:
+        """T + LN(H) W_H, or h([T, H])."""
         if self.approximator is not None:
-            return self.approximator(text, gathered, residual=text), weights
+            return self.approximator(text, gathered, residual=text)
         assert self.norm is not None
         assert self.projection is not None
-        return text + self.projection(self.norm(gathered)), weights
+        return text + self.projection(self.norm(gathered))
 
     def _frame_weights(self, text: Tensor, visual_prompts: Tensor) -> Tensor:
         if self.weights == "softmax":

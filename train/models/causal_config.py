@@ -7,6 +7,7 @@ the parts that they describe are built here.
 from dataclasses import dataclass
 
 from train.causal.approximator import ApproximatorKind
+from train.causal.bias_path import BiasPath, BiasSource
 from train.classifier import ClassDecoder
 from train.encoders.frame_features import FrameFeatures
 from train.encoders.timesformer import FramePool, TimeSformer
@@ -32,9 +33,13 @@ class CausalConfig:
     """Dropout in the Q-Former."""
     train_text: bool = True
     """Fine-tune the class embeddings T, which start as the cached text embeddings."""
+    bias_bank: int = 64
+    """Training videos in the bank of a `marginal` bias path: C x D numbers each, in memory and in checkpoints."""
+    within_frames: bool = False
+    """Ours, not a paper's: V minus its mean over the video's frames, which drops what they all share (the scene)."""
 
     def __post_init__(self) -> None:
-        self._check_sizes("dim", "qformer_layers", "qformer_heads", "qformer_ffn")
+        self._check_sizes("dim", "qformer_layers", "qformer_heads", "qformer_ffn", "bias_bank")
         self._check_heads("qformer_heads")
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"dropout is {self.dropout}: it must lie in [0, 1)")
@@ -47,6 +52,15 @@ class CausalConfig:
             video_width=video_width,
             video_encoder=video_encoder,
             pool=self.frame_pool,
+            within=self.within_frames,
+        )
+
+    def bias_path(self, source: BiasSource, *, num_classes: int) -> BiasPath | None:
+        """The part that says which bias corrects a text; None where it is the video's own, as in the papers."""
+        return (
+            None
+            if source == "video"
+            else BiasPath(source, num_classes=num_classes, dim=self.dim, bank_size=self.bias_bank)
         )
 
     def decoder(self, num_classes: int) -> ClassDecoder:

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from train.causal.backdoor import TextualIntervention
+from train.causal.bias_path import BiasSource
+from train.causal.evidence import EvidenceQueries
 from train.causal.frontdoor import ElementwiseTransformation, TemporalEncoder, TemporalLayer, VisualIntervention
 from train.causal.joint_space import class_embeddings, unit_prompts
 from train.causal.trace import CausalTrace
@@ -32,6 +34,15 @@ class CMDCLConfig(CausalConfig):
     """Textual causal intervention (back-door). Off: T' = T."""
     tau_t: float = 0.01
     """Temperature of TCI's scores. Chosen: the inverse of CLIP's logit scale."""
+    tci_b: BiasSource = "video"
+    """Which bias TCI corrects by: the video's own (the paper), or ours: `marginal`, a bank's; `within`, b_c minus the
+    mean frame. See train.causal.bias_path."""
+    evidence: bool = False
+    """Ours, not the paper's: queries move by one number per class; see train.causal.evidence."""
+    evidence_gain: float = 30.0
+    """What that number is multiplied by. Chosen in the controlled world, whose cosines spread wider than CLIP's."""
+    evidence_drop: float = 0.5
+    """Probability that a training video loses it."""
     vci: bool = True
     """Visual causal intervention (front-door). Off: the Q-Former reads V itself, without temporal layers."""
     tau_v: float = 1.0
@@ -43,6 +54,8 @@ class CMDCLConfig(CausalConfig):
     """
     temporal_control: bool = False
     """Only without VCI: the Q-Former reads V^(H), to tell VCI's effect from its temporal layers'."""
+    prompt_control: bool = False
+    """Only without TCI: V gets CLIP's frame features added, V + W V_P, to tell TCI's effect from having them at all."""
     sta_layers: int = 6
     """Temporal layers H."""
     sta_heads: int = 8
@@ -59,6 +72,10 @@ class CMDCLConfig(CausalConfig):
             raise ValueError(f"sta_layers is {self.sta_layers}: it must be 0 or more")
         if self.vci and self.temporal_control:
             raise ValueError("temporal_control is a control for vci = false: switch one of the two off")
+        if not 0 <= self.evidence_drop < 1:
+            raise ValueError(f"evidence_drop is {self.evidence_drop}: it must lie in [0, 1)")
+        if self.tci and self.prompt_control:
+            raise ValueError("prompt_control is a control for tci = false: switch one of the two off")
 
 
 class CMDCL(nn.Module):
@@ -92,10 +109,12 @@ class CMDCL(nn.Module):
         self.frame_features = config.frame_features(
             num_frames=num_frames, video_width=video_width, video_encoder=video_encoder
         )
-        self.tci = _tci(config) if config.tci else None
+        self.tci = _tci(config, len(text_embeddings)) if config.tci else None
+        self.prompt_projection = nn.Linear(config.dim, config.dim, bias=False) if config.prompt_control else None
         self.temporal = _temporal(config, num_frames) if config.vci or config.temporal_control else None
         self.vci = _vci(config) if config.vci else None
         self.decoder = config.decoder(len(text_embeddings))
+        self.evidence = _evidence(config) if config.evidence else None
 
     def forward(
         self, visual_prompts: Tensor, *, frames: Tensor | None = None, frame_tokens: Tensor | None = None
@@ -111,20 +130,23 @@ class CMDCL(nn.Module):
             (n, C).
         """
         text = self.debias_text(visual_prompts)  # T' (n, C, D)
-        visual = self._encode(frames, frame_tokens)
-        return self.decoder(text, visual if self.vci is None else self.vci(visual, text))  # V' (n, C, D)
+        visual = self._encode(visual_prompts, frames, frame_tokens)
+        if self.vci is not None:
+            visual = self.vci(visual, text)  # V' (n, C, D)
+        return self.decoder(self._queries(text, visual_prompts), visual)
 
     def explain(
         self, visual_prompts: Tensor, *, frames: Tensor | None = None, frame_tokens: Tensor | None = None
     ) -> CausalTrace:
         """The logits of `forward` with what led to them; arguments are the same."""
         text = self.debias_text(visual_prompts)
-        visual = self._encode(frames, frame_tokens)
+        visual = self._encode(visual_prompts, frames, frame_tokens)
         vci, tci = self.vci, self.tci
+        gathered = visual if vci is None else vci(visual, text)
         return CausalTrace(
-            logits=self.decoder(text, visual if vci is None else vci(visual, text)),
+            logits=self.decoder(self._queries(text, visual_prompts), gathered),
             text=text,
-            back_door=None if tci is None else tci.frame_weights(self.text, self._unit(visual_prompts)),
+            back_door=None if tci is None else tci.frame_weights(self.text, self._unit_prompts(visual_prompts)),
             is_plan=False,
             front_door=None if vci is None else vci.frame_weights(visual, text),
             relation_graphs=None,
@@ -132,22 +154,35 @@ class CMDCL(nn.Module):
 
     def debias_text(self, visual_prompts: Tensor) -> Tensor:
         """T' for each video; T itself without TCI. visual_prompts: (n, L, D), in any scale -> (n, C, D)."""
-        prompts = self._unit(visual_prompts)
+        prompts = self._unit_prompts(visual_prompts)
         if self.tci is None:
             return self.text.expand(len(prompts), -1, -1)
         return self.tci(self.text, prompts)
 
-    def _unit(self, visual_prompts: Tensor) -> Tensor:
-        return unit_prompts(visual_prompts, num_frames=self.num_frames, dim=self.config.dim)
-
-    def _encode(self, frames: Tensor | None, frame_tokens: Tensor | None) -> Tensor:
+    def _encode(self, visual_prompts: Tensor, frames: Tensor | None, frame_tokens: Tensor | None) -> Tensor:
         """V^(H), or V without temporal layers: (n, L, D)."""
-        visual = self.frame_features(frames=frames, frame_tokens=frame_tokens)
+        visual = self.frame_features(frames=frames, frame_tokens=frame_tokens)  # V (n, L, D)
+        if self.prompt_projection is not None:
+            visual = visual + self.prompt_projection(self._unit_prompts(visual_prompts))
         return visual if self.temporal is None else self.temporal(visual)
 
+    def _queries(self, text: Tensor, visual_prompts: Tensor) -> Tensor:
+        """What the Q-Former asks with: T', moved by within-video evidence where that is on. -> (n, C, D)."""
+        if self.evidence is None:
+            return text
+        return self.evidence(text, self.text, self._unit_prompts(visual_prompts))
 
-def _tci(config: CMDCLConfig) -> TextualIntervention:
-    return TextualIntervention(config.dim, temperature=config.tau_t, approximator=config.approx)
+    def _unit_prompts(self, visual_prompts: Tensor) -> Tensor:
+        return unit_prompts(visual_prompts, num_frames=self.num_frames, dim=self.config.dim)
+
+
+def _tci(config: CMDCLConfig, num_classes: int) -> TextualIntervention:
+    path = config.bias_path(config.tci_b, num_classes=num_classes)
+    return TextualIntervention(config.dim, temperature=config.tau_t, approximator=config.approx, path=path)
+
+
+def _evidence(config: CMDCLConfig) -> EvidenceQueries:
+    return EvidenceQueries(config.dim, temperature=config.tau_t, gain=config.evidence_gain, drop=config.evidence_drop)
 
 
 def _temporal(config: CMDCLConfig, num_frames: int) -> TemporalEncoder:

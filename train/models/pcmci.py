@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from train.causal.backdoor import Correction, FrameWeights, TransportIntervention
+from train.causal.bias_path import BiasSource
 from train.causal.frontdoor import (
     ElementwiseTransformation,
     RelationTransformation,
@@ -52,6 +53,8 @@ class PCMCIConfig(CausalConfig):
     """What weights the frames: the transport plan, or CMDCL's softmax over frames (with tau_t)."""
     tau_t: float = 0.01
     """Temperature of ich_weights = "softmax"."""
+    ich_b: BiasSource = "video"
+    """Which H corrects T: the video's own, or ours: `marginal`, a bank's; `within`, H minus the mean frame."""
     bases: int = 8
     """Relation bases K, of ICI and of IVC; must divide dim."""
     ici_agg: Aggregation = "concat"
@@ -148,7 +151,7 @@ class PCMCI(nn.Module):
         self.frame_features = config.frame_features(
             num_frames=num_frames, video_width=video_width, video_encoder=video_encoder
         )
-        self.ich = _ich(config) if "ich" in config.stages else None
+        self.ich = _ich(config, len(text_embeddings)) if "ich" in config.stages else None
         self.ici = _ici(config) if "ici" in config.stages else None
         self.mediator, self.temporal, self.ivc = None, None, None
         if "ivc" in config.stages:
@@ -269,7 +272,7 @@ class PCMCI(nn.Module):
         return difference.square().sum(dim=(2, 3)).mean()
 
 
-def _ich(config: PCMCIConfig) -> TransportIntervention:
+def _ich(config: PCMCIConfig, num_classes: int) -> TransportIntervention:
     return TransportIntervention(
         config.dim,
         correction=config.ich,
@@ -277,6 +280,7 @@ def _ich(config: PCMCIConfig) -> TransportIntervention:
         transport=config.transport,
         temperature=config.tau_t,
         approximator=config.approx,
+        path=config.bias_path(config.ich_b, num_classes=num_classes),
     )
 
 

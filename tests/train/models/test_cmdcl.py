@@ -104,6 +104,48 @@ def test_the_temporal_control_has_the_temporal_layers_and_no_intervention(prompt
     torch.testing.assert_close(control(prompts, frame_tokens=tokens), expected)
 
 
+def test_the_prompt_control_adds_the_image_encoders_frames_and_no_intervention(prompts: Tensor, tokens: Tensor) -> None:
+    control = build(config(tci=False, vci=False, prompt_control=True))
+    assert control.prompt_projection is not None
+    frames = control.frame_features(frame_tokens=tokens)
+    frames = frames + F.normalize(prompts, dim=-1) @ control.prompt_projection.weight.T
+    expected = control.decoder(control.text.expand(3, -1, -1), frames)
+    torch.testing.assert_close(control(prompts, frame_tokens=tokens), expected)
+
+
+def test_the_evidence_moves_the_queries_and_changes_no_other_weight(prompts: Tensor, tokens: Tensor) -> None:
+    plain, model = (build(config(tci=False, evidence=on), scrambled=False).eval() for on in (False, True))
+    assert set(model.state_dict()) - set(plain.state_dict()) == {"evidence.direction"}
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in plain.state_dict().items())
+    assert model.evidence is not None
+    assert model.vci is not None
+    assert model.temporal is not None
+    frames = model.vci(model.temporal(model.frame_features(frame_tokens=tokens)), model.text.expand(3, -1, -1))
+    queries = model.evidence(model.text.expand(3, -1, -1), model.text, F.normalize(prompts, dim=-1))
+    torch.testing.assert_close(model(prompts, frame_tokens=tokens), model.decoder(queries, frames))
+    with pytest.raises(ValueError, match="evidence_drop"):
+        config(evidence_drop=1.0)
+
+
+def test_within_frames_drops_what_all_frames_share(prompts: Tensor, tokens: Tensor) -> None:
+    model = build(config(tci=False, vci=False, temporal_control=True, within_frames=True))
+    scene = torch.randn(3, 1, VIDEO_WIDTH, generator=torch.Generator().manual_seed(4))
+    before = model(prompts, frame_tokens=tokens)
+    torch.testing.assert_close(model(prompts, frame_tokens=tokens + scene), before, atol=1e-5, rtol=1e-5)
+    assert not torch.allclose(model(prompts, frame_tokens=tokens.flip(1)), before, atol=1e-4)
+
+
+def test_within_video_text_and_frames_do_not_see_a_shared_scene(prompts: Tensor, tokens: Tensor) -> None:
+    model = build(config(vci=False, temporal_control=True, tci_b="within", within_frames=True))
+    unit = F.normalize(prompts, dim=-1)
+    gathered: list[Tensor] = []
+    assert model.tci is not None
+    model.tci.approximator.register_forward_pre_hook(lambda _, given: gathered.append(given[1]))
+    model(prompts, frame_tokens=tokens)
+    weights = (unit @ F.normalize(model.text, dim=-1).T / 0.1).softmax(dim=1).transpose(1, 2)
+    torch.testing.assert_close(gathered[0], weights @ unit - unit.mean(dim=1, keepdim=True), atol=1e-5, rtol=1e-5)
+
+
 def test_vci_hands_the_debiased_text_to_the_front_door_as_mediator(prompts: Tensor, tokens: Tensor) -> None:
     model = build(config())
     assert model.temporal is not None

@@ -1,0 +1,1 @@
+"""The controlled world's experiment: which causal claims hold where the truth is known?"""

@@ -1,0 +1,174 @@
+"""The study as one JSON document, and its main tables as Markdown: what the page shows, and nothing else."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from pipeline.demo.probe import ProbeRow
+from pipeline.demo.scores import HEADLINE, METRIC_NAMES, points, split_name
+from pipeline.demo.scripts import BAG_OF_FRAMES_CEILING, TEST_SPLITS
+from pipeline.study.plan import StudyPlan
+from pipeline.study.questions import differences, has, successes
+from pipeline.study.results import Finished
+from pipeline.study.scores import Difference, spread
+from pipeline.study.tuning import Rates
+from pipeline.study.variants import ROWS
+
+Body = dict[str, Any]
+
+
+def document(
+    plan: StudyPlan, rates: Rates, finished: Sequence[Finished], clip_probes: Mapping[int, Sequence[ProbeRow]]
+) -> Body:
+    """Everything that was learnt so far.
+
+    Args:
+        plan: what was asked for.
+        rates: the learning rates in use.
+        finished: replicates whose runs are there.
+        clip_probes: the probe of bias of the image-text encoder, by set of frozen models.
+    """
+    return {
+        "plan": asdict(plan),
+        "statement": _statement(plan, finished),
+        "rates": rates.to_json(),
+        "rows": {name: variant.text for name, variant in ROWS.items()},
+        "bag_of_frames_ceiling": BAG_OF_FRAMES_CEILING,
+        "strengths": [
+            _of_strength(strength, members)
+            for strength in plan.strengths
+            if (members := [one for one in finished if one.replicate.strength == strength])
+        ],
+        "clip_probe": {str(number): [asdict(row) for row in rows] for number, rows in clip_probes.items()},
+    }
+
+
+def _statement(plan: StudyPlan, finished: Sequence[Finished]) -> str:
+    size, sets, asked = plan.size, plan.frozen_sets, len(list(plan.replicates))
+    heads = "one training" if plan.heads == 1 else f"{plan.heads} trainings"
+    frozen = "the shipped frozen models" if sets == 1 else f"one of {sets} sets of frozen models"
+    sentences = [
+        f"{len(finished)} replicates, each a world of its own with {heads} of every row on {frozen}: "
+        f"{size.num_train} training videos, {size.num_test} videos in each of three test splits.",
+        "Learning rates were chosen for all rows alike, on i.i.d. videos of "
+        f"world {plan.tuning_seed}, which is not among those reported."
+        if len(plan.learning_rates) > 1
+        else f"The learning rate is {plan.learning_rates[0]:g} for all rows; nothing was tuned.",
+        "Intervals and p-values resample worlds and, in each, videos.",
+    ]
+    if asked > len(finished):
+        sentences.append(f"{asked - len(finished)} of {asked} replicates are still missing.")
+    return " ".join(sentences)
+
+
+def _of_strength(strength: float, finished: Sequence[Finished]) -> Body:
+    return {
+        "rho": strength,
+        "replicates": [asdict(one.replicate) for one in finished],
+        "tables": {task: _table(task, finished) for task in HEADLINE},
+        "differences": [_flat(one) for one in differences(strength, finished)],
+        "success": [
+            {"row": one.row, "is_reached": one.is_reached, "scenes": _flat(one.scenes), "labels": _flat(one.labels)}
+            for one in successes(strength, finished)
+        ],
+        "model_probe": _probe_rows(finished),
+    }
+
+
+def _flat(difference: Difference) -> Body:
+    return {**asdict(difference), "verdict": difference.verdict}
+
+
+def _table(task: str, finished: Sequence[Finished]) -> Body:
+    """Row -> split -> metric -> spread."""
+    table: Body = {}
+    for row in ROWS:
+        for split in TEST_SPLITS:
+            if has(finished, (task, split), row):
+                found = [one.scores[task, split].points[row] for one in finished]
+                metrics = {name: asdict(spread([each[name] for each in found])) for name in found[0]}
+                table.setdefault(row, {})[split] = metrics
+    return table
+
+
+def _probe_rows(finished: Sequence[Finished]) -> list[Body]:
+    keys = [key for key in finished[0].probes if all(key in one.probes for one in finished)]
+    rows = []
+    for row, task in sorted(keys, key=lambda key: (list(HEADLINE).index(key[1]), list(ROWS).index(key[0]))):
+        probes = [one.probes[row, task] for one in finished]
+        rows.append(
+            {
+                "row": row,
+                "task": task,
+                "score": {name: asdict(spread([probe.score[name] for probe in probes])) for name in probes[0].score},
+                "kept": {name: asdict(spread([probe.kept[name] for probe in probes])) for name in probes[0].kept},
+            }
+        )
+    return rows
+
+
+def cell(spread: Mapping[str, Any]) -> str:
+    """Mean and deviation in percent."""
+    deviation = "" if spread["deviation"] is None else f" ± {100 * spread['deviation']:.1f}"
+    return f"{100 * spread['mean']:.1f}{deviation}"
+
+
+COLUMNS = (
+    ("activity", "test_iid", "acc1"),
+    ("activity", "test_counterfactual", "acc1"),
+    ("activity", "test_counterfactual", "pair_accuracy"),
+    ("activity", "test_counterfactual", "order_accuracy"),
+    ("atomic", "test_iid", "map_macro"),
+    ("atomic", "test_counterfactual", "map_macro"),
+    ("atomic", "test_recombined", "map_macro"),
+)
+"""Of the main table: task, split, metric."""
+
+
+def main_table(strength: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Header and a line per row of one strength."""
+    header = ["row", *(f"{METRIC_NAMES[metric]}, {split_name(split)}" for _, split, metric in COLUMNS)]
+    lines = []
+    for row in ROWS:
+        if any(row in strength["tables"][task] for task in HEADLINE):
+            tables = [strength["tables"][task].get(row, {}).get(split) for task, split, _ in COLUMNS]
+            cells = [
+                cell(found[metric]) if found else "-" for found, (_, _, metric) in zip(tables, COLUMNS, strict=True)
+            ]
+            lines.append([row, *cells])
+    return header, lines
+
+
+def difference_line(one: Mapping[str, Any]) -> list[str]:
+    """A paired difference as cells: what, where, points, interval, worlds in which it is positive, p, verdict."""
+    interval = one["interval"]
+    positive = sum(value > 0 for value in one["per_world"])
+    return [
+        f"{one['variant']} minus {one['reference']}",
+        f"{one['task']}, {split_name(one['split'])}",
+        points(interval["estimate"]),
+        f"{points(interval['low'])} to {points(interval['high'])}",
+        f"{positive} of {len(one['per_world'])}",
+        f"{one['p_holm']:.4f}",
+        {"more": "better", "less": "worse", "open": "not shown"}[one["verdict"]],
+    ]
+
+
+DIFFERENCE_HEADER = ["difference", "where", "points", "95 % interval", "worlds above 0", "p (Holm)", "shown"]
+
+
+def to_markdown(body: Body) -> str:
+    """The tables of every strength."""
+    lines = ["# The controlled world: a study", "", body["statement"], ""]
+    for strength in body["strengths"]:
+        worlds = len(strength["replicates"])
+        lines += [f"## rho {strength['rho']:g}, {worlds} world{'s' if worlds != 1 else ''}", ""]
+        lines += [*_markdown(*main_table(strength)), ""]
+        success = [line for one in strength["success"] for line in (one["scenes"], one["labels"])]
+        for found in (success, strength["differences"]):
+            lines += [*_markdown(DIFFERENCE_HEADER, [difference_line(one) for one in found]), ""]
+    return "\n".join(lines)
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(line)} |" for line in (header, ["---"] * len(header), *rows)]

@@ -1,0 +1,70 @@
+"""Rows of the study's tables: the demo's variants, those that take the methods apart, and those that are ours.
+
+The decision to question: each row is subtracted from the baseline, from the control where it has temporal layers or
+could be replaced by them, and from the row that it adds something to; other pairs are left alone, as every further one
+weakens all tests.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from pipeline.demo.variants import BASELINE, CONTROL, VARIANTS, Setting, Variant
+
+CLIP_CONTROL, WITHIN_CONTROL = "control: CLIP frames", "control: centred frames"
+MARGINAL, WITHIN, WITHIN_TCI = "TCI, bank of biases", "within-video evidence", "within-video TCI"
+OURS = (MARGINAL, WITHIN, WITHIN_TCI)
+"""Rows that are judged by the bar that was fixed beforehand."""
+_NOTHING: Mapping[str, Setting] = {"tci": False, "vci": False}
+
+
+def _stages(stages: tuple[str, ...], text: str, *references: str) -> Variant:
+    return Variant(
+        text=f"PCMCI with {text}",
+        method="pcmci",
+        switches={"stages": stages},
+        references=(BASELINE, CONTROL, *references),
+    )
+
+
+ROWS: Mapping[str, Variant] = {
+    BASELINE: VARIANTS[BASELINE],
+    CONTROL: VARIANTS[CONTROL],
+    CLIP_CONTROL: Variant(
+        text="the baseline with CLIP's frame features added to the video encoder's, and no intervention",
+        switches={**_NOTHING, "prompt_control": True},
+        references=(BASELINE,),
+    ),
+    "TCI": replace(VARIANTS["TCI"], references=(BASELINE, CONTROL, CLIP_CONTROL)),
+    "VCI": VARIANTS["VCI"],
+    "CMDCL": replace(VARIANTS["CMDCL"], references=(BASELINE, CONTROL, "TCI", "VCI")),
+    "PCMCI": replace(VARIANTS["PCMCI"], references=(BASELINE, CONTROL, "CMDCL", "PCMCI: ICH, ICI")),
+    "PCMCI: ICH": _stages(("ich",), "its transport alone: texts are corrected by the frames transported to them"),
+    "PCMCI: ICH, ICI": _stages(("ich", "ici"), "both textual stages and no front door", "PCMCI: ICH"),
+    "PCMCI: IVC": _stages(("ivc",), "its front door alone, the mediator being the text itself"),
+    "PCMCI: ICI, ICH, IVC": _stages(("ici", "ich", "ivc"), "relations before transport", "PCMCI"),
+    "PCMCI: IVC, ICH, ICI": _stages(("ivc", "ich", "ici"), "the front door first", "PCMCI"),
+    "PeVL": VARIANTS["PeVL"],
+    WITHIN_CONTROL: Variant(
+        text="the control with the mean of the video's frames taken away from each frame, and no intervention",
+        switches={**_NOTHING, "temporal_control": True, "within_frames": True},
+    ),
+    MARGINAL: Variant(
+        text="ours: the control with a TCI whose bias comes from a bank of other videos, so that texts are corrected "
+        "by an expectation over biases",
+        switches={"tci": True, "vci": False, "temporal_control": True, "tci_b": "marginal"},
+        references=(BASELINE, CONTROL, "TCI"),
+    ),
+    WITHIN: Variant(
+        text="ours: the control without what all frames of the video share, and with one number per class from CLIP in "
+        "place of TCI's vector: how much better the frames that a class chooses match its text than the average frame; "
+        "half of the training videos go without it",
+        switches={**_NOTHING, "temporal_control": True, "within_frames": True, "evidence": True},
+        references=(BASELINE, CONTROL, "TCI", WITHIN_CONTROL),
+    ),
+    WITHIN_TCI: Variant(
+        text="ours: the same, but with TCI on the vector that a class gathers minus the average frame",
+        switches={"tci": True, "vci": False, "temporal_control": True, "tci_b": "within", "within_frames": True},
+        references=(BASELINE, CONTROL, "TCI", WITHIN),
+    ),
+}
+"""Every row by its name, in the order of the tables."""

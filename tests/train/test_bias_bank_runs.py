@@ -1,0 +1,39 @@
+"""A run with a bank of biases: stopped and continued, it is the uninterrupted one."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.train.runs import HEADS, run_training, tiny_config, weights_of, write_toys
+from train import loop
+from train.loop import Trainer
+
+
+def test_a_bank_continues_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_toys(tmp_path)
+    monkeypatch.setattr(loop, "SECONDS_BETWEEN_SAVES", 0.0)
+    config = tiny_config(
+        frozen=True, checkpoint_minutes=1e-9, cmdcl=replace(HEADS, tci_b="marginal", bias_bank=5, within_frames=True)
+    )
+    whole = run_training(tmp_path, config, name="whole")
+    plain, left = Trainer._step, iter(range(5))
+
+    def step(*arguments: Any) -> None:  # noqa: ANN401
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        plain(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", step)
+        with pytest.raises(KeyboardInterrupt):
+            run_training(tmp_path, config, name="stopped")
+    torch.manual_seed(12345)
+    continued = run_training(tmp_path, config, name="stopped")
+    old, new = weights_of(whole), weights_of(continued)
+    assert old["tci.path.bank.entries"].abs().sum() > 0
+    assert all(torch.equal(old[name], new[name]) for name in old)
+    assert np.array_equal(whole.predictions("test").logits, continued.predictions("test").logits)
