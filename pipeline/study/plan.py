@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from cache.errors import ConfigError
-from pipeline.ablate import parse_seeds
 from pipeline.demo.scripts import WorldConfig
+from pipeline.seeds import parse_seeds
 from pipeline.study.variants import ROWS
 
 MAIN_STRENGTH = 0.7

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,9 +20,11 @@ BARE = {"interventions": None, "patches": None, "matching": None, "pose": None, 
 
 def same(first: Explanation, second: Explanation) -> bool:
     arrays = [{name: array for name, _, array in arrays_of(item)} for item in (first, second)]
-    texts = [repr(replace(item, **{name: None for name in BARE if name != "pictures"})) for item in (first, second)]
-    equal = all(np.array_equal(arrays[0][name], arrays[1].get(name)) for name in arrays[0])
-    return equal and arrays[0].keys() == arrays[1].keys() and texts[0] == texts[1] and first.pictures == second.pictures
+    bare: dict[str, Any] = {name: None for name in BARE if name != "pictures"}
+    texts = [repr(replace(item, **bare)) for item in (first, second)]
+    equal = arrays[0].keys() == arrays[1].keys()
+    equal = equal and all(np.array_equal(arrays[0][name], arrays[1][name]) for name in arrays[0])
+    return equal and texts[0] == texts[1] and first.pictures == second.pictures
 
 
 @pytest.mark.parametrize("changes", [{}, BARE, {"interventions": interventions(back_door=None, relation_graphs=None)}])

@@ -1,7 +1,10 @@
 """A page read back: its tables, tiles and captions as text, for comparison with metrics.json."""
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
+from typing import Any
 
 
 @dataclass
@@ -77,3 +80,25 @@ class ReadPage(HTMLParser):
     def with_columns(self, *columns: str) -> list[ReadTable]:
         """The tables that have all these columns."""
         return [table for table in self.tables if {*columns} <= {*table.columns}]
+
+
+def leaves(value: Any) -> Iterator[Any]:  # noqa: ANN401 (any JSON)
+    """Keys and values at any depth of a document."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            yield from leaves(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from leaves(item)
+    else:
+        yield value
+
+
+def printed_forms(leaf: Any) -> set[str]:  # noqa: ANN401 (any JSON)
+    """How a page may print a key or a value: as a share in percent, a count, or with few digits."""
+    if isinstance(leaf, str):
+        return set(re.findall(r"\d+\.?\d*", leaf))
+    if isinstance(leaf, bool) or leaf is None:
+        return set()
+    return {f"{abs(100 * leaf):.1f}", f"{leaf:.0f}", f"{leaf:g}", f"{leaf:.2g}", f"{abs(leaf):.2f}"}

@@ -1,7 +1,6 @@
 """Every number of a page is the one of metrics.json, rounded as the page rounds: cell by cell, not somewhere."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from evaluate.comparison_report import write_comparison
 from evaluate.report import write_report
 from evaluate.tables import METRIC_NAMES
 from tests.evaluate import toy_runs
-from tests.evaluate.page_reader import ReadPage
+from tests.evaluate.page_reader import ReadPage, leaves, printed_forms
 from tests.evaluate.toy_frames import frames_cache
 
 NUM_CLIPS = 110
@@ -241,30 +240,10 @@ def test_changed_clips_of_a_comparison_are_told_with_their_numbers(folder: Path)
                     assert text.index(line, start) > 0
 
 
-def _leaves(value: Any) -> Iterator[Any]:  # noqa: ANN401 (any JSON)
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield key
-            yield from _leaves(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _leaves(item)
-    else:
-        yield value
-
-
-def _printed_forms(leaf: Any) -> set[str]:  # noqa: ANN401 (any JSON)
-    if isinstance(leaf, str):
-        return set(re.findall(r"\d+\.?\d*", leaf))
-    if isinstance(leaf, bool) or leaf is None:
-        return set()
-    return {f"{abs(100 * leaf):.1f}", f"{leaf:.0f}", f"{leaf:g}", f"{leaf:.2g}", f"{abs(leaf):.2f}"}
-
-
 @pytest.mark.parametrize("name", ["report", "comparison", "atomic"])
 def test_no_table_tile_or_caption_has_a_number_that_the_json_lacks(folder: Path, name: str) -> None:
     found = Report(folder / name)
-    known = set().union(*map(_printed_forms, _leaves(found.body)))
+    known = set().union(*map(printed_forms, leaves(found.body)))
     known |= {"1", "5", "95", "10"}  # Acc@1, Acc@5, 95 % interval, ten clips and more
     cells = [cell for table in found.page.tables for row in table.rows for cell in row]
     texts = [*cells, *(text for tile in found.page.tiles for text in tile), *found.page.captions]

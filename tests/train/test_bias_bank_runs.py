@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from tests.train.runs import HEADS, run_training, tiny_config, weights_of, write_toys
-from train import loop
-from train.loop import Trainer
+from train import trainer
+from train.trainer import Trainer
 
 
 def test_a_bank_continues_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_toys(tmp_path)
-    monkeypatch.setattr(loop, "SECONDS_BETWEEN_SAVES", 0.0)
+    monkeypatch.setattr(trainer, "SECONDS_BETWEEN_SAVES", 0.0)
     config = tiny_config(
         frozen=True, checkpoint_minutes=1e-9, cmdcl=replace(HEADS, tci_b="marginal", bias_bank=5, within_frames=True)
     )

@@ -130,7 +130,7 @@ def test_the_front_door_of_relations_is_the_attention_that_reads_the_frames(monk
     """Against the values themselves: one-hot values let the attention come out as what is read."""
     model = pcmci()
     assert model.ivc is not None
-    attention = model.ivc.transformation.attention
+    attention = model.ivc.get_submodule("transformation.attention")
     read: list[Tensor] = []
     plain = F.scaled_dot_product_attention
 
