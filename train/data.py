@@ -113,7 +113,7 @@ class TokenSource:
         return Batch(
             visual_prompts=pinned(self._visual_prompts.take(numbers).float(), self.device),
             frame_tokens=pinned(self._tokens.take(numbers), self.device),
-            targets=self._targets[numbers.to(self.device)],
+            targets=self._targets[numbers],
         )
 
 

@@ -163,6 +163,7 @@ class PoseSource:
         """See BatchSource."""
         if self._tokens is not None:
             tables = self.tables(training=epoch is not None)
+            self._targets = self._targets.to(self.device)  # numbers may be there
             yield from batches_of(tables, pieces, partial(self._of_tables, tables), self.device)
         else:
             with closing(read_ahead(pieces, partial(self._begin, epoch))) as read:
@@ -170,8 +171,7 @@ class PoseSource:
 
     def _of_tables(self, tables: Sequence[RowTable], numbers: Tensor) -> PoseBatch:
         rows = {table.name: pinned(table.take(numbers), self.device) for table in tables}
-        targets = self._targets[numbers.to(self._targets.device)]
-        return PoseBatch(targets=targets, tokens=rows["image_tokens"], joints=rows.get("joints"))
+        return PoseBatch(targets=self._targets[numbers], tokens=rows["image_tokens"], joints=rows.get("joints"))
 
     def _begin(self, epoch: int | None, piece: Indices) -> tuple[PoseBatch, list[Callable[[], None]]]:
         """An empty batch, and a job for each of its clips."""

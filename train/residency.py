@@ -84,7 +84,7 @@ def _in_words(sizes: Mapping[str, int], places: Mapping[str, torch.device | None
 
 def _decoded() -> str:
     """Where nothing is the same in every epoch."""
-    return f"on disk, memory-mapped, decoded in {num_threads()} threads"
+    return f"on disk, memory-mapped; every epoch decodes other views of them, in {num_threads()} threads"
 
 
 def _where(place: torch.device | None) -> str:

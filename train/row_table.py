@@ -14,6 +14,7 @@ from torch import Tensor
 
 from train.read_ahead import read_ahead
 from train.sampling import Indices
+from train.transfer import moved
 
 BatchT = TypeVar("BatchT")
 _CLIPS_AT_ONCE = 256
@@ -63,7 +64,7 @@ class RowTable:
             return self._read(numbers.tolist())
         if self._rows.device.type == "cpu":  # numpy copies whole rows, in less than half of torch's time
             return torch.from_numpy(np.take(self._rows.numpy(), numbers.numpy(), axis=0))
-        return self._rows.index_select(0, numbers.to(self._rows.device))
+        return self._rows.index_select(0, moved(numbers, self._rows.device))
 
 
 def batches_of(
@@ -82,7 +83,7 @@ def batches_of(
         device: where batches are needed.
     """
     if all(table.device is not None and table.device.type == device.type for table in tables):
-        yield from (build(torch.from_numpy(piece).to(device)) for piece in pieces)
+        yield from (build(moved(torch.from_numpy(piece), device)) for piece in pieces)
         return
 
     def begin(piece: Indices) -> tuple[list[BatchT], list[Callable[[], None]]]:

@@ -19,5 +19,5 @@ def pinned(tensor: Tensor, device: torch.device) -> Tensor:
 
 
 def moved(tensor: Tensor, device: torch.device) -> Tensor:
-    """The tensor on the device; a CUDA copy is in flight when this returns, and what is queued there waits for it."""
+    """The tensor on the device; a CUDA copy may be in flight when this returns: what is queued there waits for it."""
     return tensor.to(device, non_blocking=device.type == "cuda")

@@ -120,7 +120,7 @@ def test_one_line_says_what_lives_where(caplog: pytest.LogCaptureFixture) -> Non
         "features: visual_prompts (1e-07 GB) on meta, video_tokens (2e-06 GB) in RAM, other (9e-06 GB) on disk, "
         "memory-mapped (train.features = auto)"
     )
-    assert "on disk, memory-mapped, decoded in" in lines[1]
+    assert "on disk, memory-mapped; every epoch decodes other views of them, in" in lines[1]
     assert len(lines) == 2
 
 
