@@ -208,7 +208,7 @@ def _changed_section(
     page.paragraph(
         "Fixed: wrong in the first run, right in the second, largest change of the margin first; broken: the reverse."
         if single
-        else "Fixed: clips whose error fell from the first run to the second, most first; broken: the reverse."
+        else "Better: clips whose error fell from the first run to the second, most first; worse: the reverse."
     )
     page.paragraph(f"Error. {DEFINITIONS[first['kind']]} Percentages are the models' own, uncalibrated probabilities.")
     if pictures.problem:
@@ -216,12 +216,12 @@ def _changed_section(
     for number, row in enumerate(comparisons):
         changed = row["changed"]
         page.heading(_title(row))
-        page.paragraph(f"{changed['num_fixed']} clips fixed, {changed['num_broken']} broken.")
-        for what in ("fixed", "broken"):
-            if changed[what]:
-                with page.folded(f"{what.capitalize()} most") if len(comparisons) > 1 else nullcontext():
+        page.paragraph(comparison_tables.change_text(changed, first["kind"]))
+        for key, what in zip(("fixed", "broken"), comparison_tables.CHANGES[first["kind"]], strict=True):
+            if changed[key]:
+                with page.folded(f"Most: {what}") if len(comparisons) > 1 else nullcontext():
                     names = (row["first"], row["second"])
-                    _changed_clips(page, changed[what], names, pictures if number < _MOST_PICTURED else None, what)
+                    _changed_clips(page, changed[key], names, pictures if number < _MOST_PICTURED else None, what)
 
 
 def _changed_clips(

@@ -6,10 +6,13 @@ As in `evaluate.tables`, nothing is computed here but percent.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from cache.manifest import TaskKind
 from evaluate.detail_tables import belief_texts
 from evaluate.tables import Table, p_text, percent, points
 
 _DESCRIBED = ("method", "variant", "recipe", "seed", "fingerprints", "versions", "config")
+CHANGES: Mapping[TaskKind, tuple[str, str]] = {"single": ("fixed", "broken"), "multi": ("better", "worse")}
+"""What has become of clips: right or wrong of a single label, a smaller or a larger error of many."""
 _ENDS = 10
 """Rows of the largest gains and losses that are shown at once."""
 
@@ -88,10 +91,16 @@ def _edges(row: Mapping[str, Any]) -> str:
     return "" if row["low"] is None else f" ({points(row['low'])} to {points(row['high'])})"
 
 
+def change_text(changed: Mapping[str, Any], kind: TaskKind) -> str:
+    """How many clips changed."""
+    gained, lost = CHANGES[kind]
+    return f"{changed['num_fixed']} clips {gained}, {changed['num_broken']} {lost}."
+
+
 def change_caption(clip: Mapping[str, Any], names: tuple[str, str]) -> str:
-    """What two runs made of one clip, a line each."""
+    """What two runs made of one clip, three lines each."""
     where = ", ".join(f"{group} {value}" for group, value in clip["groups"].items())
-    told = [f"{name}: {_belief(clip[key])}" for key, name in zip(("first", "second"), names, strict=True)]
+    told = [f"{name}, {_belief(clip[key])}" for key, name in zip(("first", "second"), names, strict=True)]
     return "\n".join([clip["clip_id"], *told, *([where] if where else [])])
 
 
@@ -103,4 +112,4 @@ def changes(clips: Sequence[Mapping[str, Any]], names: tuple[str, str]) -> Table
 
 def _belief(told: Mapping[str, Any]) -> str:
     labels, others = belief_texts(told)
-    return f"label {labels}; other {others}; error {told['error']:.2f}"
+    return f"error {told['error']:.2f}\nlabel: {labels}\nother: {others}"

@@ -19,12 +19,15 @@ _GIGABYTE = 1e9
 
 
 def costs(run: Run) -> dict[str, float]:
-    """What is known of epochs, seconds, seconds_per_epoch, clips_per_second, peak_memory_gigabytes, parameters."""
+    """What is known, by the names of `evaluate.detail_tables`: seconds, clips_per_second, parameters and others."""
     rows = run.metrics()
     found: dict[str, float] = {"epochs": float(len(rows))} if rows else {}
     seconds = _column(rows, "seconds")
     if seconds:
         found |= {"seconds": math.fsum(seconds), "seconds_per_epoch": math.fsum(seconds) / len(seconds)}
+    waiting = _column(rows, "data_seconds")
+    if waiting:
+        found["data_seconds"] = math.fsum(waiting)
     rates = [(row["clips_per_second"], row["seconds"]) for row in rows if {"clips_per_second", "seconds"} <= row.keys()]
     if rates and math.fsum(time for _, time in rates) > 0:
         total = math.fsum(time for _, time in rates)

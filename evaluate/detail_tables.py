@@ -13,6 +13,7 @@ _COSTS = {
     "epochs": ("epochs", 0),
     "seconds": ("training, s", 1),
     "seconds_per_epoch": ("s per epoch", 2),
+    "data_seconds": ("of that waiting for data, s", 1),
     "clips_per_second": ("clips/s", 1),
     "peak_memory_gigabytes": ("peak memory, GB", 2),
     "parameters": ("trained parameters", 0),

@@ -37,7 +37,7 @@ NoteKind = Literal["info", "good", "warning"]
 Cell = str | int | None
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-_NUMBER = re.compile(r"[-+−±]?\d[\d .,/]*( ?(%|s|ms|M|k|G|points?))?( ?(±|to|\[|\().*)?|-|–|")
+_NUMBER = re.compile(r"[-+−±]?\d[\d .,/]*(e[-+]?\d+)?( ?(%|s|ms|M|k|G|points?))?( ?(±|to|\[|\().*)?|-|–|")
 _SHORT = 40  # letters
 _FORBIDDEN_IN_SVG = re.compile(
     r"<\s*(script|foreignObject|iframe|image|style|a)\b|<[^>]*\son\w+\s*=|<[^>]*href\s*=\s*[\"'](?!#)", re.IGNORECASE

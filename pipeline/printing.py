@@ -114,12 +114,13 @@ def metrics_to_text(summary: Mapping[str, Any]) -> str:
 
 def comparison_to_text(summary: Mapping[str, Any]) -> str:
     """Every difference with its interval and test, how many clips changed, and the classes that changed for sure."""
+    from evaluate.comparison_tables import change_text
+
     notices = dict.fromkeys(notice for run in summary["runs"] for notice in run["notices"])
     lines = [*(f"note: {notice}" for notice in notices), _differences(summary), ""]
     for pair in summary["comparisons"]:
-        changed = pair["changed"]
         title = f"{pair['second']} minus {pair['first']}, {pair['split']}"
-        lines.append(f"{title}: {changed['num_fixed']} clips fixed, {changed['num_broken']} broken")
+        lines.append(f"{title}: {change_text(pair['changed'], summary['runs'][0]['kind'])}")
         lines += _certain_classes(pair["per_class"])
     return "\n".join(lines)
 

@@ -9,10 +9,13 @@ from evaluate.comparison_report import write_comparison
 from evaluate.report import write_report
 from tests.evaluate import toy_runs
 from tests.evaluate.browser import Browser, browser, require_browser
+from tests.evaluate.test_explained import explained_run
 from tests.evaluate.toy_frames import frames_cache
 
 pytestmark = pytest.mark.browser
 WIDTHS = (1280, 390)
+PAGES = {"one": 16, "several": 3 * 16, "comparison": 2 * 16, "bare": 0, "explained": 1}
+"""With how many pictures at least."""
 LONG = ("a class with a name that is rather long for a phone " * 2, "pneumonoultramicroscopicsilicovolcanoconiosis" * 2)
 
 
@@ -25,7 +28,7 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """A report of one run, one of several with hostile names, and a comparison."""
+    """Reports of one run, of several with hostile names, without pictures, with explanations, and a comparison."""
     folder = tmp_path_factory.mktemp("pages")
     clips = [f"{split}-{number:03d}" for split in ("iid", "counterfactual") for number in range(60)]
     cache = frames_cache(folder / "cache", clips)
@@ -41,11 +44,13 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     write_report([*runs, multi], folder / "several", num_resamples=10, cache=cache)
     write_comparison(runs, folder / "comparison", num_resamples=10, cache=cache)
     write_report([multi], folder / "bare", num_resamples=10, cache=folder)
-    return {name: folder / name / "index.html" for name in ("one", "several", "comparison", "bare")}
+    explained, _ = explained_run(folder / "with-explanations")
+    write_report([explained], folder / "explained", num_resamples=10, cache=folder)
+    return {name: folder / name / "index.html" for name in PAGES}
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("name", ["one", "several", "comparison", "bare"])
+@pytest.mark.parametrize("name", PAGES)
 def test_the_page_is_whole_quiet_and_fits_its_width(
     chromium: Browser, pages: dict[str, Path], name: str, width: int
 ) -> None:
@@ -55,8 +60,9 @@ def test_the_page_is_whole_quiet_and_fits_its_width(
     assert visit.missing == []
     assert visit.beyond == []
     assert visit.width <= width
-    assert visit.num_images == {"one": 16, "several": 3 * 16, "comparison": 2 * 16, "bare": 0}[name]
-    assert visit.num_figures == pages[name].read_text().count("<svg") > 1
+    html = pages[name].read_text()
+    assert visit.num_images == html.count("<img") >= PAGES[name]
+    assert visit.num_figures == html.count("<svg") > 1
 
 
 def test_hostile_names_are_read_as_they_are_and_run_nothing(chromium: Browser, pages: dict[str, Path]) -> None:

@@ -119,6 +119,10 @@ def test_of_many_labels_the_clips_changed_most_whose_error_did(tmp_path: Path) -
     assert [clip["clip_id"] for clip in changed["fixed"]] == [ids[row] for row in np.argsort(-fell)[:8]]
     assert [clip["clip_id"] for clip in changed["broken"]] == [ids[row] for row in np.argsort(fell)[:8]]
     assert (changed["num_fixed"], changed["num_broken"]) == ((fell > 0).sum(), (fell < 0).sum())
+    write_comparison(runs, tmp_path / "out", num_resamples=10)
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert f"{(fell > 0).sum()} clips better, {(fell < 0).sum()} worse." in page
+    assert "fixed" not in page
 
 
 def test_the_page_says_what_differs_between_the_runs(tmp_path: Path) -> None:

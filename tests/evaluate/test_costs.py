@@ -22,13 +22,14 @@ def _run(folder: Path, *rows: dict[str, float]) -> Run:
 
 def test_seconds_are_summed_and_rates_weighted_by_time(tmp_path: Path) -> None:
     rows = [
-        {"seconds": 10.0, "clips_per_second": 100.0, "peak_memory_bytes": 2e9},
-        {"seconds": 30.0, "clips_per_second": 20.0, "peak_memory_bytes": 3e9},
+        {"seconds": 10.0, "data_seconds": 1.0, "clips_per_second": 100.0, "peak_memory_bytes": 2e9},
+        {"seconds": 30.0, "data_seconds": 0.5, "clips_per_second": 20.0, "peak_memory_bytes": 3e9},
     ]
     assert costs(_run(tmp_path / "run", *rows)) == {
         "epochs": 2.0,
         "seconds": 40.0,
         "seconds_per_epoch": 20.0,
+        "data_seconds": 1.5,
         "clips_per_second": 40.0,
         "peak_memory_gigabytes": 3.0,
     }

@@ -229,15 +229,16 @@ def test_changed_clips_of_a_comparison_are_told_with_their_numbers(folder: Path)
         assert f"{changed['num_fixed']} clips fixed, {changed['num_broken']} broken." in text
         for what in ("fixed", "broken"):
             for clip in changed[what]:
-                start = text.index(f"{what}: {clip['clip_id']}\n{pair['first']}: ")
+                start = text.index(f"{what}: {clip['clip_id']}\n{pair['first']}, ")
                 for key in ("first", "second"):
                     told = clip[key]
                     (label,), (other,) = told["labels"], told["mistaken"]
-                    line = (
-                        f"{pair[key]}: label {label['name']} {percent(label['probability'])} %; other {other['name']} "
-                        f"{percent(other['probability'])} %; error {told['error']:.2f}"
+                    lines = (
+                        f"{pair[key]}, error {told['error']:.2f}\n"
+                        f"label: {label['name']} {percent(label['probability'])} %\n"
+                        f"other: {other['name']} {percent(other['probability'])} %"
                     )
-                    assert text.index(line, start) > 0
+                    assert text.index(lines, start) > 0
 
 
 @pytest.mark.parametrize("name", ["report", "comparison", "atomic"])

@@ -81,7 +81,7 @@ def test_a_comparison_prints_what_changed_and_the_classes_that_changed_for_sure(
     lines = comparison_to_text(body).splitlines()
     (pair,) = body["comparisons"]
     changed = pair["changed"]
-    assert f"b minus a, iid: {changed['num_fixed']} clips fixed, {changed['num_broken']} broken" in lines
+    assert f"b minus a, iid: {changed['num_fixed']} clips fixed, {changed['num_broken']} broken." in lines
     certain = [row["name"] for row in pair["per_class"] if row["p_value_holm"] < 0.05]
     assert certain
     assert [line.strip().partition(":")[0] for line in lines if line.endswith("(Holm)")] == certain[:10]
