@@ -28,6 +28,7 @@ _FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
+_OWN = ("chrome://", "chrome-extension://", "chrome-untrusted://")  # a new tab loads such pages when it likes to
 _LOOK = """
 return {
   missing: [...document.images].filter(i => !i.complete || !i.naturalWidth).map(i => i.alt || i.src.slice(0, 80)),
@@ -123,12 +124,12 @@ class Browser:
         return base64.b64decode(self._driver.execute_cdp_cmd("Page.printToPDF", {})["data"])
 
     def _logs(self) -> tuple[list[str], list[str]]:
-        """Addresses asked for, and messages of errors, since the last call."""
+        """Addresses asked for, and messages of errors, since the last call; not those of the browser's own pages."""
         events = [json.loads(entry["message"])["message"] for entry in self._driver.get_log("performance")]
-        asked = [
-            event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"
-        ]
-        return asked, [entry["message"] for entry in self._driver.get_log("browser")]
+        sent = [event["params"] for event in events if event["method"] == "Network.requestWillBeSent"]
+        asked = [one["request"]["url"] for one in sent if not one["documentURL"].startswith(_OWN)]
+        messages = [entry["message"] for entry in self._driver.get_log("browser")]
+        return asked, [message for message in messages if not message.startswith(_OWN)]
 
 
 @contextmanager
