@@ -63,3 +63,17 @@ def test_evaluate_draws_subjects_whole_unless_told_otherwise(folder: Path, tmp_p
         body = atomic.read_json(tmp_path / "out" / "metrics.json")
         assert body["runs"][0]["splits"]["iid"]["cluster"] == expected
     assert deconfound("evaluate", folder / "a", "--cluster", "camera").returncode == 2
+
+
+def test_reports_and_comparisons_are_made_without_torch(folder: Path, tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from cache.run import Run\n"
+        "from evaluate.comparison_report import write_comparison\n"
+        "from evaluate.report import write_report\n"
+        f"runs = [Run.open(Path({str(folder)!r}) / name) for name in 'ab']\n"
+        f"for write in (write_report, write_comparison): write(runs, Path({str(tmp_path)!r}), num_resamples=10)\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
