@@ -129,8 +129,6 @@ def test_the_front_door_is_the_mean_of_the_scores_that_average_the_frames(monkey
 def test_the_front_door_of_relations_is_the_attention_that_reads_the_frames(monkeypatch: pytest.MonkeyPatch) -> None:
     """Against the values themselves: one-hot values let the attention come out as what is read."""
     model = pcmci()
-    assert model.ivc is not None
-    attention = model.ivc.transformation.attention
     read: list[Tensor] = []
     plain = F.scaled_dot_product_attention
 
@@ -142,7 +140,6 @@ def test_the_front_door_of_relations_is_the_attention_that_reads_the_frames(monk
 
     monkeypatch.setattr(F, "scaled_dot_product_attention", spy)
     trace = model.explain(some_prompts(), frame_tokens=some_tokens())
-    assert attention.heads == 4
     assert trace.front_door is not None
     torch.testing.assert_close(trace.front_door, read[0])
 
