@@ -90,6 +90,7 @@ def test_random_states_are_restored_by_rank_and_others_draw_apart(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     trainer = trainer_of(folder, configs(folder)["cmdcl"], ALONE)
+    caplog.clear()
     states = []
     for seed in (1, 2):
         torch.manual_seed(seed)
