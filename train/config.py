@@ -203,6 +203,11 @@ class TrainConfig:
             raise ValueError(f"predict_splits = {list(self.predict_splits)}: a split is named twice")
         if self.method == "pevl":
             self._check_pevl()
+        elif self._exchanges_scenes and self.batch_size < 2 * self.accumulate:
+            raise ValueError(
+                f"batch_size = {self.batch_size} in accumulate = {self.accumulate} parts: scene = 'exchanged' needs "
+                "two clips or more in one forward pass; lower accumulate or raise batch_size"
+            )
 
     def _check_pevl(self) -> None:
         if self.pevl.contrasts_clips and self.accumulate > 1 and not self.pevl.gradient_cache:
@@ -222,7 +227,11 @@ class TrainConfig:
     @property
     def smallest_batch(self) -> int:
         """Fewest clips that a batch can be trained on; a smaller rest of an epoch joins the batch before it."""
-        return 2 if self.method == "pevl" and self.pevl.contrasts_clips else 1
+        return 2 if self._exchanges_scenes or (self.method == "pevl" and self.pevl.contrasts_clips) else 1
+
+    @property
+    def _exchanges_scenes(self) -> bool:
+        return self.method != "pevl" and self.causal.scene == "exchanged"
 
     @property
     def causal(self) -> CausalConfig:

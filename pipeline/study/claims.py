@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.demo.scores import points, split_name
 from pipeline.demo.variants import BASELINE, CONTROL
 from pipeline.study.questions import LABELS, SCENES, Place
-from pipeline.study.variants import CLIP_CONTROL, MARGINAL, WITHIN, WITHIN_CONTROL
+from pipeline.study.variants import CENTRED_CONTROL, CLIP_CONTROL, EVIDENCE, EXCHANGE, MARGINAL, SEE
 
 Body = Mapping[str, Any]
 
@@ -70,14 +70,16 @@ CLAIMS = (
         tests=((MARGINAL, "TCI", SCENES), (MARGINAL, CONTROL, SCENES), (MARGINAL, "TCI", LABELS)),
     ),
     Claim(
-        title="What all frames share is the scene (ours: within-video adjustment)",
+        title="Scenes can be exchanged and evidence told apart from them (ours: SEE)",
         tests=(
-            (WITHIN, CONTROL, SCENES),
-            (WITHIN, "TCI", SCENES),
-            (WITHIN, BASELINE, LABELS),
-            (WITHIN, "TCI", LABELS),
-            (WITHIN, WITHIN_CONTROL, SCENES),
-            (WITHIN, WITHIN_CONTROL, LABELS),
+            (SEE, CONTROL, SCENES),
+            (SEE, "TCI", SCENES),
+            (SEE, BASELINE, LABELS),
+            (SEE, "TCI", LABELS),
+            (EXCHANGE, CONTROL, SCENES),
+            (EXCHANGE, CENTRED_CONTROL, SCENES),
+            (SEE, EXCHANGE, LABELS),
+            (SEE, EVIDENCE, SCENES),
         ),
     ),
 )

@@ -74,7 +74,7 @@ class TextualIntervention(nn.Module):
         bias = gather_bias(self.frame_weights(text, visual_prompts), visual_prompts)
         if self.path is None:
             return self._corrected(text, bias)
-        return self.path(text, bias, visual_prompts, self._corrected)
+        return self.path(text, bias, self._corrected)
 
     def _corrected(self, text: Tensor, bias: Tensor) -> Tensor:
         """h([T, B])."""
@@ -138,7 +138,7 @@ class TransportIntervention(nn.Module):
         gathered = gather_bias(weights, visual_prompts)  # H (n, C, D)
         if self.path is None:
             return self._corrected(text, gathered), weights
-        return self.path(text, gathered, visual_prompts, self._corrected), weights
+        return self.path(text, gathered, self._corrected), weights
 
     def _corrected(self, text: Tensor, gathered: Tensor) -> Tensor:
         """T + LN(H) W_H, or h([T, H])."""

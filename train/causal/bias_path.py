@@ -1,15 +1,13 @@
-"""Which bias a text is corrected by: the video's own, one of a bank of other videos, or what sets its frames apart.
+"""Which bias a text is corrected by: the video's own, or one of a bank of other videos.
 
     video      b_c, what class c gathers from this video's frames; both papers
     marginal   an expectation over a prior of biases, E_b h([t_c, b_c]) with b from the last K training videos: the sum
                of the back-door formula, sum_b P(y | T, b) P(b). Training takes one draw per video, testing the mean
-    within     b_c - mean_l V_P[l]: what class c gathers beyond the average frame of this video
 
-The last two are ours. b_c of a video carries two things: evidence for class c, which differs from frame to frame, and
-the scene, which all frames share. `marginal` hides both from the text, `within` takes away the scene alone (the
-within transformation of panel data: whatever is constant in a unit drops out, known or not). A reader may ask why the
-bank is a buffer of the model: checkpoints hold it, a continued run equals an uninterrupted one, and a trained model
-needs no training set. It starts as zeros, which is no bias.
+`marginal` is ours. b_c of a video carries two things, evidence for class c and the scene, and a bank hides both from
+the text; `train.causal.scene` and `train.causal.evidence` take them apart. A reader may ask why the bank is a buffer of
+the model: checkpoints hold it, a continued run equals an uninterrupted one, and a trained model needs no training set.
+It starts as zeros, which is no bias.
 
 Axis letters: n batch, L frames used, C classes, D joint width, K entries.
 """
@@ -20,7 +18,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-BiasSource = Literal["video", "marginal", "within"]
+BiasSource = Literal["video", "marginal"]
 Correct = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -59,23 +57,19 @@ class BiasPath(nn.Module):
         super().__init__()
         if source not in get_args(BiasSource):
             raise ValueError(f"bias source {source!r} is unknown: use one of {get_args(BiasSource)}")
-        self.is_within = source == "within"
         self.bank = BiasBank(num_classes, dim, size=bank_size) if source == "marginal" else None
 
-    def forward(self, text: Tensor, gathered: Tensor, visual_prompts: Tensor, correct: Correct) -> Tensor:
+    def forward(self, text: Tensor, gathered: Tensor, correct: Correct) -> Tensor:
         """Corrected text.
 
         Args:
             text: (C, D) or (n, C, D).
             gathered: (n, C, D), frames weighted by class.
-            visual_prompts: (n, L, D), the frames.
             correct: from a text and a bias (n, C, D) or (C, D) to a corrected text.
 
         Returns:
             (n, C, D).
         """
-        if self.is_within:
-            gathered = gathered - visual_prompts.mean(dim=1, keepdim=True)
         if self.bank is None:
             return correct(text, gathered)
         if self.training:

@@ -2,18 +2,19 @@
 
 TCI gives each class the whole vector that it gathers. That vector holds evidence, which differs from frame to frame,
 and the scene, which all frames share; and being rich, it is a way for few training videos to be told apart without any
-look at order. Here a class gets one number along one learned direction u, the same for all classes:
+look at order. Here a class gets one number, which is added to its logit with a gain that all classes share:
 
     e_c = sum_l S_{c,l} cos(V_P[l], T_c) - mean_l cos(V_P[l], T_c),    S_c = softmax_l cos(V_P[l], T_c) / tau
-    q_c = t_c + gain * e_c * u
+    logit_c = decoder_c + gain * e_c
 
-Whatever adds the same to the cosines of all frames adds nothing to e_c. In training, videos lose their evidence at
-random, all classes at once: the model must then explain them by their frames and the order of these. The decision to
-question: testing keeps the evidence at full strength, without the rescaling of dropout, because "no evidence" is one
-of the values that the model has been taught and not noise.
+Whatever adds the same to the cosines of all frames adds nothing to e_c. The decision to question: the gain is learned
+as its logarithm, as CLIP's logit scale is, so it stays positive: evidence can be trusted less, never held against a
+class.
 
 Axis letters: n batch, L frames used, C classes, D joint width.
 """
+
+import math
 
 import torch
 from torch import Tensor, nn
@@ -37,25 +38,20 @@ def within_evidence(text: Tensor, visual_prompts: Tensor, temperature: float) ->
     return (chosen * cosines).sum(dim=-1) - cosines.mean(dim=-1)
 
 
-class EvidenceQueries(nn.Module):
-    """Moves each class's query along one direction by its evidence."""
+class Evidence(nn.Module):
+    """Each class's evidence as a part of its logit."""
 
-    def __init__(self, dim: int, *, temperature: float, gain: float, drop: float) -> None:
+    def __init__(self, *, temperature: float, gain: float) -> None:
         """Build the path.
 
         Args:
-            dim: D.
             temperature: tau of S.
-            gain: what the evidence is multiplied by.
-            drop: probability that a training video loses its evidence.
+            gain: where the learned gain starts; positive.
         """
         super().__init__()
-        self.temperature, self.gain, self.drop = temperature, gain, drop
-        self.direction = nn.Parameter(0.1 * torch.randn(dim))  # u
+        self.temperature = temperature
+        self.log_gain = nn.Parameter(torch.tensor(math.log(gain)))
 
-    def forward(self, queries: Tensor, text: Tensor, visual_prompts: Tensor) -> Tensor:
-        """queries: (n, C, D), text: (C, D), visual_prompts: (n, L, D) of length 1 -> (n, C, D)."""
-        evidence = self.gain * within_evidence(text, visual_prompts, self.temperature)
-        if self.training and self.drop:
-            evidence = evidence * (torch.rand(len(evidence), 1, device=evidence.device) >= self.drop)
-        return queries + evidence.unsqueeze(-1) * self.direction
+    def forward(self, text: Tensor, visual_prompts: Tensor) -> Tensor:
+        """text: (C, D), visual_prompts: (n, L, D) of length 1 -> (n, C), to be added to logits."""
+        return self.log_gain.exp() * within_evidence(text, visual_prompts, self.temperature)

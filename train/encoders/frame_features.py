@@ -9,6 +9,7 @@ Axis letters: n batch, L frames used, D joint width, d_v width of the video enco
 from torch import Tensor, nn
 
 from cache.errors import ConfigError
+from train.causal.scene import Scene, SceneMode
 from train.encoders.timesformer import FramePool, TimeSformer, pool_frames
 
 
@@ -23,7 +24,7 @@ class FrameFeatures(nn.Module):
         video_width: int,
         video_encoder: TimeSformer | None,
         pool: FramePool,
-        within: bool = False,
+        scene: SceneMode = "kept",
     ) -> None:
         """Build around a video encoder.
 
@@ -33,18 +34,18 @@ class FrameFeatures(nn.Module):
             video_width: d_v.
             video_encoder: trained with the rest; None when frame tokens of a frozen one will be given.
             pool: how its tokens become one vector per frame.
-            within: take the mean over the video's frames away from each.
+            scene: what becomes of the mean over the video's frames.
 
         Raises:
-            ConfigError: the video encoder has another width or frame count, or `within` leaves nothing of one frame.
+            ConfigError: the video encoder has another width or frame count, or one frame has nothing but a scene.
         """
         super().__init__()
         if video_encoder is not None:
             _check_encoder(video_encoder, num_frames, video_width)
-        if within and num_frames == 1:
-            raise ConfigError("within_frames needs two frames or more: one frame minus its mean is nothing")
+        if scene != "kept" and num_frames == 1:
+            raise ConfigError(f'scene = "{scene}" needs two frames or more: one frame minus its mean is nothing')
         self.num_frames = num_frames
-        self.within = within
+        self.scene = Scene(scene)
         self.pool: FramePool = pool
         self.video_encoder = video_encoder
         self.projection = nn.Linear(video_width, dim)
@@ -65,18 +66,13 @@ class FrameFeatures(nn.Module):
         if (frames is None) == (frame_tokens is None):
             raise ValueError("give either frames or frame_tokens, and not both")
         if frame_tokens is None:
-            return self._projected(self._encode(frames))
+            return self.scene(self.projection(self._encode(frames)))
         if frame_tokens.ndim != 3 or frame_tokens.shape[1:] != (self.num_frames, self.projection.in_features):
             raise ValueError(
                 f"frame_tokens have shape {tuple(frame_tokens.shape)}: expected "
                 f"(n, {self.num_frames}, {self.projection.in_features})"
             )
-        return self._projected(frame_tokens)
-
-    def _projected(self, tokens: Tensor) -> Tensor:
-        """V, or V minus its mean over frames. tokens: (n, L, d_v) -> (n, L, D)."""
-        visual = self.projection(tokens)
-        return visual - visual.mean(dim=1, keepdim=True) if self.within else visual
+        return self.scene(self.projection(frame_tokens))
 
     def _encode(self, frames: Tensor | None) -> Tensor:
         """One video-encoder vector per frame: (n, L, d_v)."""

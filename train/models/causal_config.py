@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from train.causal.approximator import ApproximatorKind
 from train.causal.bias_path import BiasPath, BiasSource
+from train.causal.scene import SceneMode
 from train.classifier import ClassDecoder
 from train.encoders.frame_features import FrameFeatures
 from train.encoders.timesformer import FramePool, TimeSformer
@@ -35,8 +36,9 @@ class CausalConfig:
     """Fine-tune the class embeddings T, which start as the cached text embeddings."""
     bias_bank: int = 64
     """Training videos in the bank of a `marginal` bias path: C x D numbers each, in memory and in checkpoints."""
-    within_frames: bool = False
-    """Ours, not a paper's: V minus its mean over the video's frames, which drops what they all share (the scene)."""
+    scene: SceneMode = "kept"
+    """What becomes of what all frames of V share: kept (the papers), or ours: `removed`, or in training `exchanged` for
+    another video's. See train.causal.scene."""
 
     def __post_init__(self) -> None:
         self._check_sizes("dim", "qformer_layers", "qformer_heads", "qformer_ffn", "bias_bank")
@@ -52,7 +54,7 @@ class CausalConfig:
             video_width=video_width,
             video_encoder=video_encoder,
             pool=self.frame_pool,
-            within=self.within_frames,
+            scene=self.scene,
         )
 
     def bias_path(self, source: BiasSource, *, num_classes: int) -> BiasPath | None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from train.causal.backdoor import TextualIntervention
 from train.causal.bias_path import BiasSource
-from train.causal.evidence import EvidenceQueries
+from train.causal.evidence import Evidence
 from train.causal.frontdoor import ElementwiseTransformation, TemporalEncoder, TemporalLayer, VisualIntervention
 from train.causal.joint_space import class_embeddings, unit_prompts
 from train.causal.trace import CausalTrace
@@ -35,14 +35,11 @@ class CMDCLConfig(CausalConfig):
     tau_t: float = 0.01
     """Temperature of TCI's scores. Chosen: the inverse of CLIP's logit scale."""
     tci_b: BiasSource = "video"
-    """Which bias TCI corrects by: the video's own (the paper), or ours: `marginal`, a bank's; `within`, b_c minus the
-    mean frame. See train.causal.bias_path."""
+    """Which bias TCI corrects by: the video's own (the paper), or, ours, a bank's; see train.causal.bias_path."""
     evidence: bool = False
-    """Ours, not the paper's: queries move by one number per class; see train.causal.evidence."""
+    """Ours, not the paper's: one number per class is added to its logit; see train.causal.evidence."""
     evidence_gain: float = 30.0
-    """What that number is multiplied by. Chosen in the controlled world, whose cosines spread wider than CLIP's."""
-    evidence_drop: float = 0.5
-    """Probability that a training video loses it."""
+    """Where the gain of that number starts. Chosen in the controlled world, whose cosines spread wider than CLIP's."""
     vci: bool = True
     """Visual causal intervention (front-door). Off: the Q-Former reads V itself, without temporal layers."""
     tau_v: float = 1.0
@@ -72,8 +69,8 @@ class CMDCLConfig(CausalConfig):
             raise ValueError(f"sta_layers is {self.sta_layers}: it must be 0 or more")
         if self.vci and self.temporal_control:
             raise ValueError("temporal_control is a control for vci = false: switch one of the two off")
-        if not 0 <= self.evidence_drop < 1:
-            raise ValueError(f"evidence_drop is {self.evidence_drop}: it must lie in [0, 1)")
+        if self.evidence_gain <= 0:
+            raise ValueError(f"evidence_gain is {self.evidence_gain}: it must be positive")
         if self.tci and self.prompt_control:
             raise ValueError("prompt_control is a control for tci = false: switch one of the two off")
 
@@ -114,7 +111,7 @@ class CMDCL(nn.Module):
         self.temporal = _temporal(config, num_frames) if config.vci or config.temporal_control else None
         self.vci = _vci(config) if config.vci else None
         self.decoder = config.decoder(len(text_embeddings))
-        self.evidence = _evidence(config) if config.evidence else None
+        self.evidence = Evidence(temperature=config.tau_t, gain=config.evidence_gain) if config.evidence else None
 
     def forward(
         self, visual_prompts: Tensor, *, frames: Tensor | None = None, frame_tokens: Tensor | None = None
@@ -133,7 +130,7 @@ class CMDCL(nn.Module):
         visual = self._encode(visual_prompts, frames, frame_tokens)
         if self.vci is not None:
             visual = self.vci(visual, text)  # V' (n, C, D)
-        return self.decoder(self._queries(text, visual_prompts), visual)
+        return self._logits(text, visual, visual_prompts)
 
     def explain(
         self, visual_prompts: Tensor, *, frames: Tensor | None = None, frame_tokens: Tensor | None = None
@@ -144,7 +141,7 @@ class CMDCL(nn.Module):
         vci, tci = self.vci, self.tci
         gathered = visual if vci is None else vci(visual, text)
         return CausalTrace(
-            logits=self.decoder(self._queries(text, visual_prompts), gathered),
+            logits=self._logits(text, gathered, visual_prompts),
             text=text,
             back_door=None if tci is None else tci.frame_weights(self.text, self._unit_prompts(visual_prompts)),
             is_plan=False,
@@ -166,11 +163,12 @@ class CMDCL(nn.Module):
             visual = visual + self.prompt_projection(self._unit_prompts(visual_prompts))
         return visual if self.temporal is None else self.temporal(visual)
 
-    def _queries(self, text: Tensor, visual_prompts: Tensor) -> Tensor:
-        """What the Q-Former asks with: T', moved by within-video evidence where that is on. -> (n, C, D)."""
+    def _logits(self, text: Tensor, visual: Tensor, visual_prompts: Tensor) -> Tensor:
+        """The Q-Former asks with T' (n, C, D); within-video evidence is added where it is on. -> (n, C)."""
+        logits = self.decoder(text, visual)
         if self.evidence is None:
-            return text
-        return self.evidence(text, self.text, self._unit_prompts(visual_prompts))
+            return logits
+        return logits + self.evidence(self.text, self._unit_prompts(visual_prompts))
 
     def _unit_prompts(self, visual_prompts: Tensor) -> Tensor:
         return unit_prompts(visual_prompts, num_frames=self.num_frames, dim=self.config.dim)
@@ -179,10 +177,6 @@ class CMDCL(nn.Module):
 def _tci(config: CMDCLConfig, num_classes: int) -> TextualIntervention:
     path = config.bias_path(config.tci_b, num_classes=num_classes)
     return TextualIntervention(config.dim, temperature=config.tau_t, approximator=config.approx, path=path)
-
-
-def _evidence(config: CMDCLConfig) -> EvidenceQueries:
-    return EvidenceQueries(config.dim, temperature=config.tau_t, gain=config.evidence_gain, drop=config.evidence_drop)
 
 
 def _temporal(config: CMDCLConfig, num_frames: int) -> TemporalEncoder:

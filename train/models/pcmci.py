@@ -54,7 +54,7 @@ class PCMCIConfig(CausalConfig):
     tau_t: float = 0.01
     """Temperature of ich_weights = "softmax"."""
     ich_b: BiasSource = "video"
-    """Which H corrects T: the video's own, or ours: `marginal`, a bank's; `within`, H minus the mean frame."""
+    """Which H corrects T: the video's own, or, ours, a bank's; see train.causal.bias_path."""
     bases: int = 8
     """Relation bases K, of ICI and of IVC; must divide dim."""
     ici_agg: Aggregation = "concat"

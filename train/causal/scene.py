@@ -1,0 +1,46 @@
+"""Scene exchange, ours and no paper's: what all frames of a video share is taken for the scene, and intervened on.
+
+    V[l] = s + a[l],    s = mean_l V[l]        the video's scene, and what happens in its frames
+
+    kept        V as it is; both papers
+    removed     a[l]
+    exchanged   in training, every second video at random gets the scene of another one of its forward pass:
+                a_i[l] + s_j
+
+Exchanging draws scenes from P(s) whatever the label is, which is do(scene) and what the sum of the back-door formula
+asks for, where s and a add up: the label no longer follows from s, and the other half of the videos teaches what a
+video as filmed looks like, so testing needs no bank, no second pass and no change. The decision to question: any
+constant is called scene, an object that is there throughout as well; a scene that changes within the video is not.
+
+Axis letters: n batch, L frames used, D joint width.
+"""
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+SceneMode = Literal["kept", "removed", "exchanged"]
+EXCHANGED = 0.5
+"""Probability that a training video gets another's scene; 0.8 and 1 did not differ from it in the controlled world."""
+
+
+class Scene(nn.Module):
+    """What becomes of a video's scene."""
+
+    def __init__(self, mode: SceneMode) -> None:
+        super().__init__()
+        if mode not in get_args(SceneMode):
+            raise ValueError(f"scene {mode!r} is unknown: use one of {', '.join(get_args(SceneMode))}")
+        self.mode = mode
+
+    def forward(self, visual: Tensor) -> Tensor:
+        """visual: (n, L, D) -> (n, L, D). Draws come from torch's generator of the CPU."""
+        if self.mode == "kept" or (self.mode == "exchanged" and not self.training):
+            return visual
+        scene = visual.mean(dim=1, keepdim=True)
+        if self.mode == "removed":
+            return visual - scene
+        others = scene[torch.randperm(len(scene)).to(scene.device)]
+        is_exchanged = (torch.rand(len(scene), 1, 1) < EXCHANGED).to(scene.device)
+        return torch.where(is_exchanged, visual - scene + others, visual)
