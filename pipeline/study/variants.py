@@ -62,7 +62,8 @@ ROWS: Mapping[str, Variant] = {
     ),
     EVIDENCE: Variant(
         text="ours: the control with one number per class from CLIP added to its logit: how much better the frames "
-        "that the class chooses match its text than the average frame does",
+        "that the class chooses match its text than the average frame does, times three times what labels say it is "
+        "worth",
         switches=_OURS | {"evidence": True},
     ),
     SEE: Variant(

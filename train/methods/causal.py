@@ -135,18 +135,21 @@ class CausalMethod:
             video_encoder=encoder,
         )
 
-    def fast_parameters(self, model: nn.Module) -> tuple[Iterable[str], float]:  # noqa: ARG002
-        """None: both papers give one learning rate for all."""
-        return (), 1.0
+    def fast_parameters(self, model: nn.Module) -> tuple[Iterable[str], float]:
+        """What fits the evidence, which is ours; both papers give one learning rate for all of theirs."""
+        names = (name for name, _ in model.named_parameters() if name.startswith("evidence."))
+        return names, self.config.cmdcl.evidence_lr_mult
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Cross-entropy or binary cross-entropy, by the task; with PCMCI's alignment where that is on."""
+        """Cross-entropy or binary cross-entropy, by the task; with PCMCI's alignment or evidence where they are on."""
         kind, weight = self._task.kind, self.config.pcmci.ivc_align
-        if not isinstance(model, PCMCI) or not weight:
-            return task_loss(kind, self._logits(model, batch), batch.targets)
-        trace = model.trace(batch.visual_prompts, **self._pixels(batch))
-        assert trace.alignment is not None
-        return task_loss(kind, trace.logits, batch.targets) + weight * trace.alignment
+        if isinstance(model, PCMCI) and weight:
+            trace = model.trace(batch.visual_prompts, **self._pixels(batch))
+            assert trace.alignment is not None
+            return task_loss(kind, trace.logits, batch.targets) + weight * trace.alignment
+        loss = task_loss(kind, self._logits(model, batch), batch.targets)
+        evidence = model.logits_of_evidence(batch.visual_prompts) if isinstance(model, CMDCL) else None
+        return loss if evidence is None else loss + task_loss(kind, evidence, batch.targets)
 
     def predictor(self, model: nn.Module) -> Callable[[Batch], Tensor]:
         """Logits of batches; nothing is shared between them."""

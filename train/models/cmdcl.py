@@ -38,8 +38,10 @@ class CMDCLConfig(CausalConfig):
     """Which bias TCI corrects by: the video's own (the paper), or, ours, a bank's; see train.causal.bias_path."""
     evidence: bool = False
     """Ours, not the paper's: one number per class is added to its logit; see train.causal.evidence."""
-    evidence_gain: float = 30.0
-    """Where the gain of that number starts. Chosen in the controlled world, whose cosines spread wider than CLIP's."""
+    evidence_boost: float = 3.0
+    """How many times its fitted gain that number counts."""
+    evidence_lr_mult: float = 30.0
+    """Learning rate of gain and biases of the evidence, in multiples of the others'."""
     vci: bool = True
     """Visual causal intervention (front-door). Off: the Q-Former reads V itself, without temporal layers."""
     tau_v: float = 1.0
@@ -69,8 +71,9 @@ class CMDCLConfig(CausalConfig):
             raise ValueError(f"sta_layers is {self.sta_layers}: it must be 0 or more")
         if self.vci and self.temporal_control:
             raise ValueError("temporal_control is a control for vci = false: switch one of the two off")
-        if self.evidence_gain <= 0:
-            raise ValueError(f"evidence_gain is {self.evidence_gain}: it must be positive")
+        for name in ("evidence_boost", "evidence_lr_mult"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be positive")
         if self.tci and self.prompt_control:
             raise ValueError("prompt_control is a control for tci = false: switch one of the two off")
 
@@ -111,7 +114,7 @@ class CMDCL(nn.Module):
         self.temporal = _temporal(config, num_frames) if config.vci or config.temporal_control else None
         self.vci = _vci(config) if config.vci else None
         self.decoder = config.decoder(len(text_embeddings))
-        self.evidence = Evidence(temperature=config.tau_t, gain=config.evidence_gain) if config.evidence else None
+        self.evidence = _evidence(config, text_embeddings) if config.evidence else None
 
     def forward(
         self, visual_prompts: Tensor, *, frames: Tensor | None = None, frame_tokens: Tensor | None = None
@@ -163,12 +166,14 @@ class CMDCL(nn.Module):
             visual = visual + self.prompt_projection(self._unit_prompts(visual_prompts))
         return visual if self.temporal is None else self.temporal(visual)
 
+    def logits_of_evidence(self, visual_prompts: Tensor) -> Tensor | None:
+        """Logits of the evidence alone, whose loss fits its gain; None where it is off. (n, L, D) -> (n, C)."""
+        return None if self.evidence is None else self.evidence.alone(self._unit_prompts(visual_prompts))
+
     def _logits(self, text: Tensor, visual: Tensor, visual_prompts: Tensor) -> Tensor:
         """The Q-Former asks with T' (n, C, D); within-video evidence is added where it is on. -> (n, C)."""
         logits = self.decoder(text, visual)
-        if self.evidence is None:
-            return logits
-        return logits + self.evidence(self.text, self._unit_prompts(visual_prompts))
+        return logits if self.evidence is None else logits + self.evidence(self._unit_prompts(visual_prompts))
 
     def _unit_prompts(self, visual_prompts: Tensor) -> Tensor:
         return unit_prompts(visual_prompts, num_frames=self.num_frames, dim=self.config.dim)
@@ -177,6 +182,10 @@ class CMDCL(nn.Module):
 def _tci(config: CMDCLConfig, num_classes: int) -> TextualIntervention:
     path = config.bias_path(config.tci_b, num_classes=num_classes)
     return TextualIntervention(config.dim, temperature=config.tau_t, approximator=config.approx, path=path)
+
+
+def _evidence(config: CMDCLConfig, text_embeddings: Tensor) -> Evidence:
+    return Evidence(text_embeddings, temperature=config.tau_t, boost=config.evidence_boost)
 
 
 def _temporal(config: CMDCLConfig, num_frames: int) -> TemporalEncoder:
