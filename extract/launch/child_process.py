@@ -38,11 +38,12 @@ def signals_blocked() -> Iterator[None]:
 
 def run_child(target: Callable[..., None], *arguments: object) -> None:
     """What a started process runs: `target(*arguments)`, ended by the kernel when its parent dies (on Linux)."""
-    _end_with_parent()
+    end_with_parent()
     target(*arguments)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """Called in a child: the kernel ends it when its parent dies (on Linux; elsewhere nothing happens)."""
     parent = multiprocessing.parent_process()
     if not sys.platform.startswith("linux") or parent is None:
         return

@@ -22,6 +22,7 @@ from cache.manifest import Dataset
 from cache.progress import Progress
 from extract.config import ExtractConfig
 from extract.extractor import extract
+from extract.launch.child_process import end_with_parent
 from pipeline.config import load_recipe
 from pipeline.demo.frozen_models import FrozenModels
 from train.config import TrainConfig
@@ -138,6 +139,7 @@ def train_all(jobs: Sequence[Job], workers: int) -> None:
 
 
 def _prepare_process() -> None:
+    end_with_parent()  # a pool's processes would wait for ever for one that was killed
     torch.set_num_threads(1)
     logging.getLogger("train").setLevel(logging.ERROR)  # every run repeats the same notices; the page shows them once
 

@@ -32,7 +32,7 @@ CMDCL_CHANGES: list[dict[str, Any]] = [
     {"approx": "mlp", "qformer_layers": 2},
     {"train_text": False},
     {"tci": False, "prompt_control": True},
-    {"tci_b": "within", "within_frames": True},
+    {"scene": "exchanged"},
     {"tci": False, "evidence": True},
 ]
 PCMCI_CHANGES: list[dict[str, Any]] = [

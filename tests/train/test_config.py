@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from cache.errors import ConfigError
-from tests.train.runs import tiny_config
+from tests.train.runs import HEADS, tiny_config
 from train.config import (
     AugmentConfig,
     OptimizerConfig,
@@ -65,6 +65,7 @@ def test_settings_of_memory_and_time_are_no_difference() -> None:
         ({"seed": -1}, "seed = -1"),
         ({"task": ""}, "task and train_split"),
         ({"predict_splits": ("test", "test")}, "named twice"),
+        ({"accumulate": 2, "cmdcl": replace(HEADS, scene="exchanged")}, "needs two clips or more in one forward pass"),
     ],
 )
 def test_impossible_training_settings_are_refused(changes: dict[str, Any], message: str) -> None:

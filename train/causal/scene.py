@@ -4,8 +4,8 @@
 
     kept        V as it is; both papers
     removed     a[l]
-    exchanged   in training, every second video at random gets the scene of another one of its forward pass:
-                a_i[l] + s_j
+    exchanged   in training, every second video at random gets the scene of another one of its forward pass, which
+                holds two or more: a_i[l] + s_j
 
 Exchanging draws scenes from P(s) whatever the label is, which is do(scene) and what the sum of the back-door formula
 asks for, where s and a add up: the label no longer follows from s, and the other half of the videos teaches what a
@@ -41,6 +41,6 @@ class Scene(nn.Module):
         scene = visual.mean(dim=1, keepdim=True)
         if self.mode == "removed":
             return visual - scene
-        others = scene[torch.randperm(len(scene)).to(scene.device)]
+        others = scene.roll(int(torch.randint(1, max(2, len(scene)), ())), dims=0)
         is_exchanged = (torch.rand(len(scene), 1, 1) < EXCHANGED).to(scene.device)
         return torch.where(is_exchanged, visual - scene + others, visual)

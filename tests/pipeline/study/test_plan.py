@@ -51,7 +51,7 @@ def test_options_change_the_plan_they_are_given_for() -> None:
         ({"strengths": "strong"}, "--strengths"),
         ({"strengths": "1.7"}, "probability"),
         ({"strengths": "0.7,0.7"}, "none twice"),
-        ({"rows": "TCI; nothing"}, "no row 'nothing'.*within-video"),
+        ({"rows": "TCI; nothing"}, "no row 'nothing'.*SEE"),
         ({"heads": 0}, "1 or more"),
     ],
 )

@@ -90,21 +90,21 @@ def test_holm_is_over_all_the_differences_given() -> None:
 
 def test_success_takes_both_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scores, "RESAMPLES", 4000)
-    skills = dict.fromkeys(OURS, 0.7) | {"baseline": 0.3, "control": 0.8, "TCI": 1.5, "within-video evidence": 2.5}
+    skills = dict.fromkeys(OURS, 0.7) | {"baseline": 0.3, "control": 0.8, "TCI": 1.5, "SEE": 2.5}
     worlds = [finished(seed, skills) for seed in (10, 11, 12, 13)]
     found = {one.row: one for one in successes(0.7, worlds)}
-    assert found["within-video evidence"].is_reached
+    assert found["SEE"].is_reached
     assert not found["TCI, bank of biases"].is_reached
     half = np.mean([_half(world.scores[LABELS].points) for world in worlds])
-    assert found["within-video evidence"].labels.interval.estimate == pytest.approx(half)
-    assert successes(0.7, [finished(10, {"baseline": 1.0, "control": 1.0, "within-video evidence": 1.0})]) == []
-    some = [finished(10, {name: skills[name] for name in ("baseline", "control", "TCI", "within-video evidence")})]
-    assert [one.row for one in successes(0.7, some)] == ["within-video evidence"]
+    assert found["SEE"].labels.interval.estimate == pytest.approx(half)
+    assert successes(0.7, [finished(10, {"baseline": 1.0, "control": 1.0, "SEE": 1.0})]) == []
+    some = [finished(10, {name: skills[name] for name in ("baseline", "control", "TCI", "SEE")})]
+    assert [one.row for one in successes(0.7, some)] == ["SEE"]
 
 
 def _half(points) -> float:  # type: ignore[no-untyped-def]  # noqa: ANN001
     values = {row: metrics["map_macro"] for row, metrics in points.items()}
-    return float(values["within-video evidence"] - 0.5 * (values["baseline"] + values["TCI"]))
+    return float(values["SEE"] - 0.5 * (values["baseline"] + values["TCI"]))
 
 
 def test_rows_are_subtracted_from_their_references_where_something_is_broken() -> None:

@@ -18,7 +18,7 @@ TINY = StudyPlan(
     strengths=(0.7,),
     heads=1,
     learning_rates=(1e-3, 3e-3),
-    rows=("baseline", "within-video evidence"),
+    rows=("baseline", "SEE"),
     size=Size(num_train=8, num_validation=2, num_test=8, num_probes=4, epochs=1),
 )
 
@@ -34,7 +34,7 @@ def test_slow_rows_are_trained_at_the_main_strength_alone() -> None:
     plan = replace(TINY, rows=())
     assert "PeVL" in dict(study._rows(plan, 0.7))
     assert "PeVL" not in dict(study._rows(plan, 0.9))
-    assert list(dict(study._rows(TINY, 0.7))) == ["baseline", "within-video evidence"]
+    assert list(dict(study._rows(TINY, 0.7))) == ["baseline", "SEE"]
 
 
 def test_with_one_learning_rate_nothing_is_tuned(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_study_from_nothing_to_its_page_and_the_same_command_reads_what_stands
     out = tmp_path / "study"
     body = run_study(out, TINY, workers=1)
     assert read_json(out / "study.json") == json.loads(json.dumps(body))
-    assert set(body["strengths"][0]["tables"]["atomic"]) == {"baseline", "within-video evidence"}
+    assert set(body["strengths"][0]["tables"]["atomic"]) == {"baseline", "SEE"}
     assert set(body["strengths"][0]["model_probe"][0]["score"]) >= {"as filmed", "cause covered"}
     assert "Which causal claims hold" in (out / "index.html").read_text()
     runs = sorted((out / "runs").glob("*/*"))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from train.causal.backdoor import TextualIntervention, TransportIntervention, bias_scores, gather_bias
+from train.causal.backdoor import TextualIntervention, TransportIntervention
 from train.causal.bias_path import BiasBank, BiasPath, BiasSource
 from train.causal.transport import TransportConfig
 
@@ -58,21 +58,6 @@ def test_the_videos_own_bias_is_the_papers_bit_for_bit(text: Tensor, prompts: Te
         torch.testing.assert_close(one, other, atol=0, rtol=0)
 
 
-def test_within_is_what_a_class_gathers_beyond_the_mean_frame(text: Tensor, prompts: Tensor) -> None:
-    module = intervention("within")
-    bias = gather_bias(bias_scores(text, prompts, 0.1), prompts)
-    expected = module.approximator(text, bias - prompts.mean(dim=1, keepdim=True), residual=text)
-    torch.testing.assert_close(module(text, prompts), expected)
-
-
-def test_within_corrects_by_nothing_where_all_frames_are_alike(text: Tensor, prompts: Tensor) -> None:
-    module = intervention("within")
-    alike = prompts[:, :1].expand(-1, FRAMES, -1)
-    expected = module.approximator(text, torch.zeros(VIDEOS, CLASSES, WIDTH), residual=text)
-    torch.testing.assert_close(module(text, alike), expected, atol=1e-5, rtol=1e-5)
-    assert not torch.allclose(intervention("video")(text, alike)[0], intervention("video")(text, alike)[1], atol=1e-3)
-
-
 def test_marginal_is_the_mean_of_the_correction_over_the_bank(text: Tensor, prompts: Tensor) -> None:
     module = intervention("marginal").eval()
     assert module.path is not None
@@ -96,21 +81,18 @@ def test_marginal_draws_another_videos_bias_in_training(text: Tensor, prompts: T
     torch.testing.assert_close(found, module.approximator(text, drawn, residual=text))
 
 
-def test_transported_frames_can_take_either_path(text: Tensor, prompts: Tensor) -> None:
+def test_transported_frames_can_take_a_banks_path(text: Tensor, prompts: Tensor) -> None:
     own, weights = transport("video")(text, prompts)
-    within, same = transport("within")(text, prompts)
-    torch.testing.assert_close(weights, same)
-    assert not torch.allclose(own, within, atol=1e-3)
     marginal = transport("marginal").eval()
-    per_video, _ = marginal(text.expand(VIDEOS, -1, -1), prompts)
+    per_video, same = marginal(text.expand(VIDEOS, -1, -1), prompts)
+    torch.testing.assert_close(weights, same)
+    assert not torch.allclose(own[0], own[1], atol=1e-3)
     assert per_video.shape == (VIDEOS, CLASSES, WIDTH)
     torch.testing.assert_close(per_video[0], per_video[1])
 
 
 def test_permuting_classes_permutes_the_corrected_text(text: Tensor, prompts: Tensor) -> None:
     order = torch.tensor([3, 0, 4, 1, 2])
-    module = intervention("within")
-    torch.testing.assert_close(module(text[order], prompts), module(text, prompts)[:, order], atol=1e-5, rtol=1e-5)
     banked = intervention("marginal").train()
     banked(text, prompts)  # fills a part of the bank
     assert banked.path is not None
@@ -147,5 +129,5 @@ def test_testing_leaves_the_bank_alone(text: Tensor, prompts: Tensor) -> None:
 
 
 def test_an_unknown_source_is_refused_by_name() -> None:
-    with pytest.raises(ValueError, match=r"video.*marginal.*within"):
+    with pytest.raises(ValueError, match=r"video.*marginal"):
         BiasPath("own", num_classes=1, dim=1, bank_size=1)  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from torch import Tensor
 from cache.errors import ConfigError
 from cache.manifest import Dataset
 from cache.run import Run
+from tests.train.runs import HEADS as CMDCL_HEADS
 from tests.train.runs import run_training, tiny_config, weights_of, write_toys
 from train import trainer, video_tokens
 from train.config import TrainConfig
@@ -20,6 +21,7 @@ from train.data import Batch
 from train.experiment import Experiment
 from train.losses import task_loss
 from train.methods.causal import CausalMethod
+from train.models.cmdcl import CMDCL
 from train.models.pcmci import PCMCI, PCMCIConfig
 from train.predict import predict
 
@@ -151,6 +153,22 @@ def test_without_a_weight_the_loss_is_that_of_the_task_alone(folder: Path) -> No
     torch.testing.assert_close(loss, plain_loss(method, model, batch, "single"), atol=1e-7, rtol=1e-6)
     model.config = aligned.config.pcmci
     assert aligned.loss(model, batch) > loss + 1e-5
+
+
+@pytest.mark.parametrize(("task", "kind"), [("activity", "single"), ("atomic", "multi")])
+def test_evidence_has_a_loss_of_its_own_and_a_learning_rate(folder: Path, task: str, kind: Any) -> None:  # noqa: ANN401
+    config = tiny_config(frozen=True, task=task, cmdcl=replace(CMDCL_HEADS, evidence=True, evidence_lr_mult=7.0))
+    experiment = open_experiment(folder, config)
+    method, model = experiment.method, experiment.build_model().eval()
+    assert isinstance(method, CausalMethod)
+    assert isinstance(model, CMDCL)
+    batch = next(experiment.sources(CPU, progress=False)["train"].batches([np.arange(6)], 0))
+    alone = model.logits_of_evidence(batch.visual_prompts)
+    assert alone is not None
+    parts = [task_loss(kind, logits, batch.targets) for logits in (method.predictor(model)(batch), alone)]
+    torch.testing.assert_close(method.loss(model, batch), sum(parts))
+    names, factor = method.fast_parameters(model)
+    assert (sorted(names), factor) == (["evidence.bias", "evidence.log_gain"], 7.0)
 
 
 def test_cmdcl_and_pcmci_share_the_tokens_of_one_pooling(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,37 +113,45 @@ def test_the_prompt_control_adds_the_image_encoders_frames_and_no_intervention(p
     torch.testing.assert_close(control(prompts, frame_tokens=tokens), expected)
 
 
-def test_the_evidence_moves_the_queries_and_changes_no_other_weight(prompts: Tensor, tokens: Tensor) -> None:
+def test_evidence_is_added_to_the_logits_and_changes_no_other_weight(prompts: Tensor, tokens: Tensor) -> None:
     plain, model = (build(config(tci=False, evidence=on), scrambled=False).eval() for on in (False, True))
-    assert set(model.state_dict()) - set(plain.state_dict()) == {"evidence.direction"}
+    added = {"evidence.text", "evidence.log_gain", "evidence.bias"}
+    assert set(model.state_dict()) - set(plain.state_dict()) == added
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in plain.state_dict().items())
     assert model.evidence is not None
-    assert model.vci is not None
-    assert model.temporal is not None
-    frames = model.vci(model.temporal(model.frame_features(frame_tokens=tokens)), model.text.expand(3, -1, -1))
-    queries = model.evidence(model.text.expand(3, -1, -1), model.text, F.normalize(prompts, dim=-1))
-    torch.testing.assert_close(model(prompts, frame_tokens=tokens), model.decoder(queries, frames))
-    with pytest.raises(ValueError, match="evidence_drop"):
-        config(evidence_drop=1.0)
+    unit = F.normalize(prompts, dim=-1)
+    expected = plain(prompts, frame_tokens=tokens) + model.evidence(unit)
+    torch.testing.assert_close(model(prompts, frame_tokens=tokens), expected)
+    torch.testing.assert_close(model.explain(prompts, frame_tokens=tokens).logits, expected)
+    torch.testing.assert_close(model.logits_of_evidence(prompts), model.evidence.alone(unit))
+    assert plain.logits_of_evidence(prompts) is None
+    with pytest.raises(ValueError, match="evidence_boost"):
+        config(evidence_boost=0.0)
+    with pytest.raises(ValueError, match="evidence_lr_mult"):
+        config(evidence_lr_mult=-1.0)
 
 
-def test_within_frames_drops_what_all_frames_share(prompts: Tensor, tokens: Tensor) -> None:
-    model = build(config(tci=False, vci=False, temporal_control=True, within_frames=True))
+def test_a_removed_scene_is_not_seen(prompts: Tensor, tokens: Tensor) -> None:
+    model = build(config(tci=False, vci=False, temporal_control=True, scene="removed"))
     scene = torch.randn(3, 1, VIDEO_WIDTH, generator=torch.Generator().manual_seed(4))
     before = model(prompts, frame_tokens=tokens)
     torch.testing.assert_close(model(prompts, frame_tokens=tokens + scene), before, atol=1e-5, rtol=1e-5)
     assert not torch.allclose(model(prompts, frame_tokens=tokens.flip(1)), before, atol=1e-4)
 
 
-def test_within_video_text_and_frames_do_not_see_a_shared_scene(prompts: Tensor, tokens: Tensor) -> None:
-    model = build(config(vci=False, temporal_control=True, tci_b="within", within_frames=True))
-    unit = F.normalize(prompts, dim=-1)
-    gathered: list[Tensor] = []
-    assert model.tci is not None
-    model.tci.approximator.register_forward_pre_hook(lambda _, given: gathered.append(given[1]))
-    model(prompts, frame_tokens=tokens)
-    weights = (unit @ F.normalize(model.text, dim=-1).T / 0.1).softmax(dim=1).transpose(1, 2)
-    torch.testing.assert_close(gathered[0], weights @ unit - unit.mean(dim=1, keepdim=True), atol=1e-5, rtol=1e-5)
+def test_scenes_are_exchanged_before_the_temporal_layers_and_in_training_alone(prompts: Tensor, tokens: Tensor) -> None:
+    plain, model = (
+        build(config(tci=False, vci=False, temporal_control=True, dropout=0.0, scene=scene))
+        for scene in ("kept", "exchanged")
+    )
+    expected = plain.eval()(prompts, frame_tokens=tokens)
+    torch.testing.assert_close(model.eval()(prompts, frame_tokens=tokens), expected)
+    torch.manual_seed(2)
+    found = model.train()(prompts, frame_tokens=tokens)
+    torch.manual_seed(2)
+    swapped = model.frame_features.scene(tokens)
+    assert not torch.equal(swapped, tokens)  # of these three videos one at least got another's
+    torch.testing.assert_close(found, plain(prompts, frame_tokens=swapped), atol=1e-5, rtol=1e-5)
 
 
 def test_vci_hands_the_debiased_text_to_the_front_door_as_mediator(prompts: Tensor, tokens: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""A run with a bank of biases: stopped and continued, it is the uninterrupted one."""
+"""A run with all that is ours: a bank, exchanged scenes, evidence; continued, it is the uninterrupted one."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,9 @@ def test_a_bank_continues_bit_for_bit(tmp_path: Path, monkeypatch: pytest.Monkey
     write_toys(tmp_path)
     monkeypatch.setattr(trainer, "SECONDS_BETWEEN_SAVES", 0.0)
     config = tiny_config(
-        frozen=True, checkpoint_minutes=1e-9, cmdcl=replace(HEADS, tci_b="marginal", bias_bank=5, within_frames=True)
+        frozen=True,
+        checkpoint_minutes=1e-9,
+        cmdcl=replace(HEADS, tci_b="marginal", bias_bank=5, scene="exchanged", evidence=True),
     )
     whole = run_training(tmp_path, config, name="whole")
     plain, left = Trainer._step, iter(range(5))
@@ -35,5 +37,6 @@ def test_a_bank_continues_bit_for_bit(tmp_path: Path, monkeypatch: pytest.Monkey
     continued = run_training(tmp_path, config, name="stopped")
     old, new = weights_of(whole), weights_of(continued)
     assert old["tci.path.bank.entries"].abs().sum() > 0
+    assert old["evidence.bias"].abs().sum() > 0
     assert all(torch.equal(old[name], new[name]) for name in old)
     assert np.array_equal(whole.predictions("test").logits, continued.predictions("test").logits)
