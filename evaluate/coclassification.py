@@ -37,7 +37,7 @@ def co_classification(predictions: Predictions) -> dict[str, Any]:
         raise ValueError(f"co-classification needs a multi-label task, and {predictions.task!r} has one label a clip")
     targets = (predictions.targets > 0).astype(np.int64)
     chosen = as_many_as_true(predictions.logits, targets)
-    together, predicted = targets.T @ targets, chosen.T @ chosen
+    together, predicted = _pairs(targets), _pairs(chosen)
     frequent = np.sort(np.argsort(-np.diag(together), kind="stable")[:_MOST_CLASSES])
     names = predictions.class_names
     return {
@@ -62,6 +62,12 @@ def as_many_as_true(logits: npt.NDArray[np.float32], targets: Counts) -> Counts:
     """(n, C): 1 at each clip's n_i classes of highest logit, n_i being how many it has; ties go to the first class."""
     ranks = np.argsort(np.argsort(-logits, axis=1, kind="stable"), axis=1, kind="stable")
     return (ranks < targets.sum(axis=1, keepdims=True)).astype(np.int64)
+
+
+def _pairs(labels: Counts) -> Counts:
+    """(C, C): clips that have both. Products of floats, exact at these sizes, are a hundred times those of integers."""
+    floats = labels.astype(np.float64)
+    return (floats.T @ floats).astype(np.int64)
 
 
 def shares(counts: Counts) -> npt.NDArray[np.float64]:

@@ -25,10 +25,19 @@ _METRICS: dict[TaskKind, dict[str, tuple[str, ...]]] = {
     "multi": {"map": ("map_macro", "map_micro")},
 }
 _FULL_METHOD: dict[str, dict[str, Any]] = {
-    "cmdcl": {"cmdcl.tci": True, "cmdcl.vci": True, "cmdcl.temporal_control": False},
+    "cmdcl": {
+        "cmdcl.tci": True,
+        "cmdcl.tci_b": "video",
+        "cmdcl.vci": True,
+        "cmdcl.temporal_control": False,
+        "cmdcl.scene": "kept",
+        "cmdcl.evidence": False,
+    },
     "pcmci": {
         "pcmci.stages": ["ich", "ici", "ivc"],
         "pcmci.ich_weights": "plan",
+        "pcmci.ich_b": "video",
+        "pcmci.scene": "kept",
         "pcmci.ici_agg": "concat",
         "pcmci.mediator": "text",
         "pcmci.ivc": "relation",

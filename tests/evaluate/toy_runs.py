@@ -94,7 +94,8 @@ def run(
         versions={"python": "3.11"},
         status="finished",
     )
-    cmdcl = {"tci": True, "vci": True, "temporal_control": False} | dict(switches or {})
+    full = {"tci": True, "tci_b": "video", "vci": True, "temporal_control": False, "scene": "kept", "evidence": False}
+    cmdcl = full | dict(switches or {})
     training = {"seed": seed, "variant": variant, "learning_rate": 0.001, "cmdcl": cmdcl}
     training |= {"predict_splits": list(splits), "protocol": protocol}
     created = Run.create(folder, info, {"train": training})

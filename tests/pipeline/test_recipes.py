@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from cache.errors import ConfigError
+from evaluate.paper import is_full_method
 from pipeline.config import Recipe, load_recipe, recipe_names
+from pipeline.study.variants import ROWS, SEE
 from train.config import TrainConfig, to_json
 
 TASKS = {
@@ -46,6 +48,7 @@ def train_values(name: str, *without: str) -> dict[str, Any]:
 
 def test_every_benchmark_of_the_papers_has_its_recipes() -> None:
     expected = {f"{method}-{benchmark}-{task}" for method in ("cmdcl", "pcmci") for benchmark, task in CAUSAL}
+    expected |= {f"see-{benchmark}-{task}" for benchmark, task in CAUSAL}
     expected |= {f"pevl-{benchmark}-{backbone}" for benchmark in PEVL for backbone in ("b16", "l14")}
     assert set(REAL) == expected
 
@@ -53,7 +56,7 @@ def test_every_benchmark_of_the_papers_has_its_recipes() -> None:
 @pytest.mark.parametrize("name", recipe_names())
 def test_a_recipe_is_what_its_name_says(name: str) -> None:
     found, recipe = parts(name), load_recipe(name)
-    assert recipe.train.method == found["method"]
+    assert recipe.train.method == {"see": "cmdcl"}.get(found["method"], found["method"])
     assert recipe.values["description"]
     if found["task"]:
         assert recipe.train.task == found["task"]
@@ -126,6 +129,18 @@ def test_pcmci_differs_from_cmdcl_in_method_and_epochs_alone(benchmark: str, tas
     assert load_recipe(names[0]).extract == load_recipe(names[1]).extract
 
 
+@pytest.mark.parametrize("place", [*(f"{benchmark}-{task}" for benchmark, task in CAUSAL), "activity", "atomic"])
+def test_see_is_the_studys_row_and_else_cmdcl(place: str) -> None:
+    demo = "demo-" if place in ("activity", "atomic") else ""
+    cmdcl, see = (load_recipe(f"{demo}{name}-{place}").train for name in ("cmdcl", "see"))
+    row = load_recipe(f"{demo}cmdcl-{place}", ROWS[SEE].overrides()).train
+    fitted = dataclasses.replace(row.cmdcl, evidence_lr_mult=see.cmdcl.evidence_lr_mult)
+    assert see == dataclasses.replace(cmdcl, variant="SEE", cmdcl=fitted)
+    assert see.cmdcl.evidence_lr_mult * see.optimizer.learning_rate == pytest.approx(3e-2)
+    assert not is_full_method("cmdcl", {"train": to_json(see)})
+    assert is_full_method("cmdcl", {"train": to_json(cmdcl)})
+
+
 @pytest.mark.parametrize("benchmark", PEVL)
 def test_pevl_has_its_papers_schedule_and_inputs(benchmark: str) -> None:
     recipe = load_recipe(f"pevl-{benchmark}-b16")
@@ -168,5 +183,5 @@ def test_nobody_gets_person_boxes_that_were_not_asked_for() -> None:
 
 def test_all_recipes_of_the_controlled_world_share_one_extraction() -> None:
     names = [name for name in recipe_names() if name.startswith("demo-")]
-    assert {parts(name)["method"] for name in names} == {"cmdcl", "pcmci", "pevl"}
+    assert {parts(name)["method"] for name in names} == {"cmdcl", "pcmci", "pevl", "see"}
     assert len({repr(load_recipe(name).extract) for name in names}) == 1
