@@ -50,7 +50,7 @@ def _cmdcl_heads(config: CMDCLConfig, frames: int, classes: int) -> Mapping[str,
     if config.tci:
         heads["tci"] = _gathering(frames, classes, dim) + _approximator(dim, config.approx, classes)
     if config.evidence:
-        heads["evidence"] = products(classes, frames, dim) + bare(classes + 1)
+        heads["evidence"] = products(classes, frames, dim) + bare(2 * classes + 1)
     if config.prompt_control:
         heads["prompt_projection"] = linear(dim, dim, tokens=frames, bias=False)
     if config.vci or config.temporal_control:

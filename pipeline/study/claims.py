@@ -1,15 +1,15 @@
-"""The papers' claims, each with the differences that test it; every sentence about an outcome is made from numbers.
+"""The papers' claims, each with the differences that test it; every word about an outcome is made from numbers.
 
 A claim is not called true or false here: under it stand the tests, with what each one shows at each strength.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pipeline.demo.scores import points, split_name
 from pipeline.demo.variants import BASELINE, CONTROL
-from pipeline.study.questions import LABELS, SCENES, Place
+from pipeline.study.questions import GAIN_OF, LABELS, SCENES, SHARE, Place
 from pipeline.study.variants import CENTRED_CONTROL, CLIP_CONTROL, EVIDENCE, EXCHANGE, MARGINAL, SEE
 
 Body = Mapping[str, Any]
@@ -85,56 +85,79 @@ CLAIMS = (
 )
 
 
-def claims(body: Body) -> dict[str, list[str]]:
-    """Claim -> sentences, one for each of its tests at each strength; claims without any test are left out."""
-    found = {"The image-text encoder follows the scene": list(_probe_sentences(body["clip_probe"]))}
-    found |= {claim.title: list(_sentences(claim, body)) for claim in CLAIMS}
-    found["The bar that was fixed beforehand"] = list(_success_sentences(body))
-    return {title: sentences for title, sentences in found.items() if sentences}
+VERDICTS = {"more": "better", "less": "worse", "open": "not shown"}
+"""What a corrected test shows, in words."""
 
 
-def _sentences(claim: Claim, body: Body) -> Iterator[str]:
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """Cells under a title."""
+
+    title: str
+    header: list[str]
+    lines: list[list[str]]
+
+
+def tables(body: Body) -> list[Table]:
+    """A table for each claim: its tests, and what they show at each strength; then the bar. Empty ones are left out."""
+    strengths = body["strengths"]
+    header = ["difference", "where", *(f"rho {strength['rho']:g}" for strength in strengths)]
+    found = [Table(title=claim.title, header=header, lines=list(_lines(claim, strengths))) for claim in CLAIMS]
+    return [table for table in [*found, _bar(strengths)] if table.lines]
+
+
+def _lines(claim: Claim, strengths: Sequence[Body]) -> Iterator[list[str]]:
     for row, reference, (task, split) in claim.tests:
-        for strength in body["strengths"]:
-            for one in strength["differences"]:
-                if (one["variant"], one["reference"], one["task"], one["split"]) == (row, reference, task, split):
-                    yield f"rho {strength['rho']:g}: {difference_sentence(one)}"
+        key = (row, reference, task, split)
+        cells = [_found(strength["differences"], key) for strength in strengths]
+        if any(cells):
+            yield [f"{row} minus {reference}", f"{task}, {split_name(split)}", *(cell or "-" for cell in cells)]
 
 
-def difference_sentence(one: Body) -> str:
-    """What a difference shows."""
-    interval, worlds = one["interval"], len(one["per_world"])
-    positive = sum(value > 0 for value in one["per_world"])
-    amount = f"{points(interval['estimate'])} points ({points(interval['low'])} to {points(interval['high'])})"
-    verdict = {
-        "more": "better",
-        "less": "worse",
-        "open": "no difference that these worlds can show",
-    }[one["verdict"]]
-    return (
-        f"{one['variant']} minus {one['reference']}, {one['task']}, {split_name(one['split'])}: {amount}, above zero "
-        f"in {positive} of {worlds} worlds, p {one['p_holm']:.3f}: {verdict}."
+def _found(differences: Sequence[Body], key: tuple[str, str, str, str]) -> str:
+    keys = ("variant", "reference", "task", "split")
+    return next((difference_cell(one) for one in differences if tuple(one[name] for name in keys) == key), "")
+
+
+def difference_cell(one: Body) -> str:
+    """Points, interval and what they show."""
+    interval = one["interval"]
+    edges = f"{points(interval['low'])} to {points(interval['high'])}"
+    return f"{points(interval['estimate'])} ({edges}) {VERDICTS[one['verdict']]}"
+
+
+def _bar(strengths: Sequence[Body]) -> Table:
+    lines = [
+        [
+            one["row"],
+            f"{strength['rho']:g}",
+            difference_cell(one["scenes"]),
+            difference_cell(one["labels"]),
+            "reached" if one["is_reached"] else "not reached",
+        ]
+        for strength in strengths
+        for one in strength["success"]
+    ]
+    return Table(
+        title="The bar that was fixed beforehand",
+        header=[
+            "row",
+            "rho",
+            f"minus the {CONTROL}: {SCENES[0]}, {split_name(SCENES[1])}",
+            f"minus {SHARE:.0%} of {GAIN_OF}'s gain: {LABELS[0]}, {split_name(LABELS[1])}",
+            "both",
+        ],
+        lines=lines,
     )
 
 
-def _success_sentences(body: Body) -> Iterator[str]:
-    for strength in body["strengths"]:
-        for one in strength["success"]:
-            reached = "reached" if one["is_reached"] else "not reached"
-            yield (
-                f"rho {strength['rho']:g}, {one['row']}: {reached}. {difference_sentence(one['scenes'])} "
-                f"{difference_sentence(one['labels'])}"
-            )
-
-
-def _probe_sentences(probes: Body) -> Iterator[str]:
-    for number, rows in probes.items():
-        for row in rows:
-            if row["condition"] == "cause covered":
-                top, kept = row["top1"], row["kept"]
-                yield (
-                    f"Frozen models {number}, {row['question']}, person and object covered: "
-                    f"{100 * top['estimate']:.1f} % of frames still match their own text best, and "
-                    f"{100 * kept['estimate']:.1f} % [{100 * kept['low']:.1f}, {100 * kept['high']:.1f}] of the "
-                    "matching score is left."
-                )
+def probe_sentences(probes: Body) -> list[str]:
+    """What is left of the image-text encoder's matches when person and object are covered."""
+    return [
+        f"Frozen models {number}, {row['question']}: {100 * row['top1']['estimate']:.1f} % of frames still match their "
+        f"own text best, and {100 * row['kept']['estimate']:.1f} % [{100 * row['kept']['low']:.1f}, "
+        f"{100 * row['kept']['high']:.1f}] of the matching score is left."
+        for number, rows in probes.items()
+        for row in rows
+        if row["condition"] == "cause covered"
+    ]

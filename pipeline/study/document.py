@@ -1,12 +1,14 @@
 """The study as one JSON document, and its main tables as Markdown: what the page shows, and nothing else."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from pipeline.demo.probe import ProbeRow
 from pipeline.demo.scores import HEADLINE, METRIC_NAMES, points, split_name
 from pipeline.demo.scripts import BAG_OF_FRAMES_CEILING, TEST_SPLITS
+from pipeline.study.claims import VERDICTS, Table, probe_sentences
+from pipeline.study.claims import tables as claim_tables
 from pipeline.study.plan import StudyPlan
 from pipeline.study.questions import differences, has, successes
 from pipeline.study.results import Finished
@@ -45,10 +47,10 @@ def document(
 
 def _statement(plan: StudyPlan, finished: Sequence[Finished]) -> str:
     size, sets, asked = plan.size, plan.frozen_sets, len(list(plan.replicates))
-    heads = "one training" if plan.heads == 1 else f"{plan.heads} trainings"
+    heads = counted(plan.heads, "training")
     frozen = "the shipped frozen models" if sets == 1 else f"one of {sets} sets of frozen models"
     sentences = [
-        f"{len(finished)} replicates, each a world of its own with {heads} of every row on {frozen}: "
+        f"{counted(len(finished), 'replicate')}, each a world of its own with {heads} of every row on {frozen}: "
         f"{size.num_train} training videos, {size.num_test} videos in each of three test splits.",
         "Learning rates were chosen for all rows alike, on i.i.d. videos of "
         f"world {plan.tuning_seed}, which is not among those reported."
@@ -125,18 +127,19 @@ COLUMNS = (
 """Of the main table: task, split, metric."""
 
 
-def main_table(strength: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and a line per row of one strength."""
-    header = ["row", *(f"{METRIC_NAMES[metric]}, {split_name(split)}" for _, split, metric in COLUMNS)]
+def main_table(strength: Mapping[str, Any], tasks: Collection[str] = tuple(HEADLINE)) -> Table:
+    """A line per row of one strength; of some tasks alone."""
+    columns = [column for column in COLUMNS if column[0] in tasks]
+    header = ["row", *(f"{METRIC_NAMES[metric]}, {split_name(split)}" for _, split, metric in columns)]
     lines = []
     for row in ROWS:
-        if any(row in strength["tables"][task] for task in HEADLINE):
-            tables = [strength["tables"][task].get(row, {}).get(split) for task, split, _ in COLUMNS]
+        if any(row in strength["tables"][task] for task in tasks):
+            tables = [strength["tables"][task].get(row, {}).get(split) for task, split, _ in columns]
             cells = [
-                cell(found[metric]) if found else "-" for found, (_, _, metric) in zip(tables, COLUMNS, strict=True)
+                cell(found[metric]) if found else "-" for found, (_, _, metric) in zip(tables, columns, strict=True)
             ]
             lines.append([row, *cells])
-    return header, lines
+    return Table(title=", ".join(tasks), header=header, lines=lines)
 
 
 def difference_line(one: Mapping[str, Any]) -> list[str]:
@@ -150,7 +153,7 @@ def difference_line(one: Mapping[str, Any]) -> list[str]:
         f"{points(interval['low'])} to {points(interval['high'])}",
         f"{positive} of {len(one['per_world'])}",
         f"{one['p_holm']:.4f}",
-        {"more": "better", "less": "worse", "open": "not shown"}[one["verdict"]],
+        VERDICTS[one["verdict"]],
     ]
 
 
@@ -158,16 +161,22 @@ DIFFERENCE_HEADER = ["difference", "where", "points", "95 % interval", "worlds a
 
 
 def to_markdown(body: Body) -> str:
-    """The tables of every strength."""
-    lines = ["# The controlled world: a study", "", body["statement"], ""]
+    """What the page opens with, and the tables of every strength."""
+    lines = ["# The controlled world: a study", "", body["statement"], "", "## What it says about the claims", ""]
+    lines += [*(f"* {sentence}" for sentence in probe_sentences(body["clip_probe"])), ""]
+    for table in claim_tables(body):
+        lines += [f"### {table.title}", "", *_markdown(table.header, table.lines), ""]
     for strength in body["strengths"]:
-        worlds = len(strength["replicates"])
-        lines += [f"## rho {strength['rho']:g}, {worlds} world{'s' if worlds != 1 else ''}", ""]
-        lines += [*_markdown(*main_table(strength)), ""]
-        success = [line for one in strength["success"] for line in (one["scenes"], one["labels"])]
-        for found in (success, strength["differences"]):
-            lines += [*_markdown(DIFFERENCE_HEADER, [difference_line(one) for one in found]), ""]
+        table = main_table(strength)
+        lines += [f"## rho {strength['rho']:g}, {counted(len(strength['replicates']), 'world')}", ""]
+        lines += [*_markdown(table.header, table.lines), ""]
+        lines += [*_markdown(DIFFERENCE_HEADER, [difference_line(one) for one in strength["differences"]]), ""]
     return "\n".join(lines)
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and its noun."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

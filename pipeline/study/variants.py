@@ -61,9 +61,8 @@ ROWS: Mapping[str, Variant] = {
         references=(BASELINE, CONTROL, CENTRED_CONTROL),
     ),
     EVIDENCE: Variant(
-        text="ours: the control with one number per class from CLIP added to its logit: how much better the frames "
-        "that the class chooses match its text than the average frame does, times three times what labels say it is "
-        "worth",
+        text="ours: the control with CLIP's match of each class, untrained, added to its logit; the gain is three "
+        "times what explains labels by how much the match varies within the video",
         switches=_OURS | {"evidence": True},
     ),
     SEE: Variant(

@@ -148,8 +148,9 @@ class CausalMethod:
             assert trace.alignment is not None
             return task_loss(kind, trace.logits, batch.targets) + weight * trace.alignment
         loss = task_loss(kind, self._logits(model, batch), batch.targets)
-        evidence = model.logits_of_evidence(batch.visual_prompts) if isinstance(model, CMDCL) else None
-        return loss if evidence is None else loss + task_loss(kind, evidence, batch.targets)
+        for logits in model.evidence_fits(batch.visual_prompts) if isinstance(model, CMDCL) else ():
+            loss = loss + task_loss(kind, logits, batch.targets)
+        return loss
 
     def predictor(self, model: nn.Module) -> Callable[[Batch], Tensor]:
         """Logits of batches; nothing is shared between them."""

@@ -37,11 +37,11 @@ class CMDCLConfig(CausalConfig):
     tci_b: BiasSource = "video"
     """Which bias TCI corrects by: the video's own (the paper), or, ours, a bank's; see train.causal.bias_path."""
     evidence: bool = False
-    """Ours, not the paper's: one number per class is added to its logit; see train.causal.evidence."""
+    """Ours, not the paper's: how well frames match a class's text is added to its logit; see train.causal.evidence."""
     evidence_boost: float = 3.0
-    """How many times its fitted gain that number counts."""
+    """How many times its fitted gain a match counts."""
     evidence_lr_mult: float = 30.0
-    """Learning rate of gain and biases of the evidence, in multiples of the others'."""
+    """Learning rate of gain and biases of the evidence, which start from nothing, in multiples of the others'."""
     vci: bool = True
     """Visual causal intervention (front-door). Off: the Q-Former reads V itself, without temporal layers."""
     tau_v: float = 1.0
@@ -166,12 +166,12 @@ class CMDCL(nn.Module):
             visual = visual + self.prompt_projection(self._unit_prompts(visual_prompts))
         return visual if self.temporal is None else self.temporal(visual)
 
-    def logits_of_evidence(self, visual_prompts: Tensor) -> Tensor | None:
-        """Logits of the evidence alone, whose loss fits its gain; None where it is off. (n, L, D) -> (n, C)."""
-        return None if self.evidence is None else self.evidence.alone(self._unit_prompts(visual_prompts))
+    def evidence_fits(self, visual_prompts: Tensor) -> tuple[Tensor, ...]:
+        """Logits (n, C) whose losses fit the evidence; none where it is off. visual_prompts: (n, L, D), any scale."""
+        return () if self.evidence is None else self.evidence.fits(self._unit_prompts(visual_prompts))
 
     def _logits(self, text: Tensor, visual: Tensor, visual_prompts: Tensor) -> Tensor:
-        """The Q-Former asks with T' (n, C, D); within-video evidence is added where it is on. -> (n, C)."""
+        """The Q-Former asks with T' (n, C, D); evidence is added where it is on. -> (n, C)."""
         logits = self.decoder(text, visual)
         return logits if self.evidence is None else logits + self.evidence(self._unit_prompts(visual_prompts))
 

@@ -1,6 +1,7 @@
 """The document and the page: their numbers are the worlds' numbers, and their sentences follow from them."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +10,11 @@ import pytest
 from evaluate.uncertainty import Interval
 from pipeline.demo.probe import ProbeRow
 from pipeline.study import scores
-from pipeline.study.claims import CLAIMS, claims
+from pipeline.study.claims import CLAIMS, tables
 from pipeline.study.document import document, main_table, to_markdown
 from pipeline.study.page import write_page
 from pipeline.study.plan import StudyPlan
+from pipeline.study.questions import SCENES
 from pipeline.study.tuning import Rates
 from pipeline.study.variants import OURS, ROWS
 from tests.pipeline.study.worlds_of import finished
@@ -48,7 +50,8 @@ def test_the_rate_of_the_best_validation_score_is_taken_the_first_of_equals(body
 def test_a_cell_is_the_mean_and_deviation_over_worlds(body: dict) -> None:  # type: ignore[type-arg]
     worlds = [finished(seed, {"TCI": SKILLS["TCI"]}) for seed in (10, 11)]
     values = [100 * world.scores["atomic", "test_recombined"].points["TCI"]["map_macro"] for world in worlds]
-    header, lines = main_table(body["strengths"][0])
+    table = main_table(body["strengths"][0])
+    header, lines = table.header, table.lines
     line = dict(zip(header, next(line for line in lines if line[0] == "TCI"), strict=True))
     assert line["mAP, all 16, recombined"] == f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
     assert dict(zip(header, next(line for line in lines if line[0] == "PeVL"), strict=True))[header[-1]] == "-"
@@ -60,24 +63,39 @@ def test_every_number_of_the_markdown_and_the_page_is_one_of_the_document(
 ) -> None:
     write_page(tmp_path / "index.html", body)
     page, text = (tmp_path / "index.html").read_text(), to_markdown(body)
-    _, lines = main_table(body["strengths"][0])
-    for line in lines:
+    for line in main_table(body["strengths"][0]).lines:
         assert f"| {' | '.join(line)} |" in text
         assert all(f">{cell}</td>" in page for cell in line if cell != "-")
     write_page(tmp_path / "again.html", body)
     assert (tmp_path / "again.html").read_bytes() == (tmp_path / "index.html").read_bytes()
 
 
+def test_the_table_of_a_task_has_its_columns_and_rows_alone(body: dict) -> None:  # type: ignore[type-arg]
+    whole, atomic = main_table(body["strengths"][0]), main_table(body["strengths"][0], ["atomic"])
+    assert atomic.header == ["row", *whole.header[5:]]
+    assert atomic.lines == [[line[0], *line[5:]] for line in whole.lines if line[0] != "PeVL"]
+
+
 def test_under_every_claim_stand_its_tests_and_what_they_show(body: dict) -> None:  # type: ignore[type-arg]
-    found = claims(body)
-    assert {claim.title for claim in CLAIMS} < set(found)
+    weaker = json.loads(json.dumps(body["strengths"][0])) | {"rho": 0.5}
+    weaker["differences"] = [one for one in weaker["differences"] if one["variant"] != "PeVL"]
+    found = {table.title: table for table in tables(body | {"strengths": [*body["strengths"], weaker]})}
+    assert [claim.title for claim in CLAIMS] == list(found)[:-1]
     for claim in CLAIMS:
-        assert len(found[claim.title]) == len(claim.tests)
-        for (row, reference, _), sentence in zip(claim.tests, found[claim.title], strict=True):
-            assert sentence.startswith(f"rho 0.7: {row} minus {reference}, ")
-            assert sentence.endswith((": better.", ": worse.", ": no difference that these worlds can show."))
+        table = found[claim.title]
+        assert table.header == ["difference", "where", "rho 0.7", "rho 0.5"]
+        assert [line[0] for line in table.lines] == [f"{row} minus {other}" for row, other, _ in claim.tests]
+        for line in table.lines:
+            assert re.fullmatch(r"[+-]?[\d.]+ \([+-]?[\d.]+ to [+-]?[\d.]+\) (better|worse|not shown)", line[2])
+            assert line[3] == ("-" if line[0].startswith("PeVL") else line[2])
+    one = next(
+        one for one in body["strengths"][0]["differences"] if (one["variant"], one["split"]) == ("VCI", SCENES[1])
+    )
+    cell = found[CLAIMS[1].title].lines[0][2]
+    assert cell.startswith(f"{100 * one['interval']['estimate']:+.1f} (")
     bar = found["The bar that was fixed beforehand"]
-    assert [sentence.partition(", ")[2].partition(": ")[0] for sentence in bar] == list(OURS)
+    assert [line[0] for line in bar.lines] == [*OURS, *OURS]
+    assert {line[-1] for line in bar.lines} <= {"reached", "not reached"}
 
 
 def test_every_test_of_a_claim_is_a_difference_that_is_computed() -> None:
