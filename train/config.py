@@ -203,10 +203,17 @@ class TrainConfig:
             raise ValueError(f"predict_splits = {list(self.predict_splits)}: a split is named twice")
         if self.method == "pevl":
             self._check_pevl()
-        elif self._exchanges_scenes and self.batch_size < 2 * self.accumulate:
+        else:
+            self.check_parts(1)
+
+    def check_parts(self, num_processes: int) -> None:
+        """ValueError where a batch, split over processes and `accumulate`, leaves too few clips for a forward pass."""
+        parts = self.accumulate * num_processes
+        if self.smallest_part > 1 and self.batch_size < self.smallest_part * parts:
             raise ValueError(
-                f"batch_size = {self.batch_size} in accumulate = {self.accumulate} parts: scene = 'exchanged' needs "
-                "two clips or more in one forward pass; lower accumulate or raise batch_size"
+                f"batch_size = {self.batch_size} in {parts} parts (accumulate = {self.accumulate}, {num_processes} "
+                "processes): scene = 'exchanged' needs two clips or more in one forward pass; lower accumulate or "
+                "raise batch_size"
             )
 
     def _check_pevl(self) -> None:
@@ -227,11 +234,12 @@ class TrainConfig:
     @property
     def smallest_batch(self) -> int:
         """Fewest clips that a batch can be trained on; a smaller rest of an epoch joins the batch before it."""
-        return 2 if self._exchanges_scenes or (self.method == "pevl" and self.pevl.contrasts_clips) else 1
+        return 2 if self.method == "pevl" and self.pevl.contrasts_clips else self.smallest_part
 
     @property
-    def _exchanges_scenes(self) -> bool:
-        return self.method != "pevl" and self.causal.scene == "exchanged"
+    def smallest_part(self) -> int:
+        """Fewest clips of one forward pass in training: two where they exchange their scenes."""
+        return 2 if self.method != "pevl" and self.causal.scene == "exchanged" else 1
 
     @property
     def causal(self) -> CausalConfig:

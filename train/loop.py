@@ -94,6 +94,10 @@ def _check_share(config: TrainConfig, processes: Processes) -> None:
             f"batch_size = {config.batch_size} clips for {processes.count} processes: it counts the clips of all of "
             "them, so give each at least one"
         )
+    try:
+        config.check_parts(processes.count)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     banks = {"cmdcl": config.cmdcl.tci_b, "pcmci": config.pcmci.ich_b}
     if processes.count > 1 and banks.get(config.method) == "marginal":
         raise ConfigError(

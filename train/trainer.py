@@ -189,7 +189,8 @@ class Trainer:
     def own_parts(self, piece: Indices) -> list[Indices]:
         """This process's clips of a batch, by forward pass; one for company where it has none."""
         own = self.processes.shares(piece)[self.processes.rank]
-        return np.array_split(own, min(self.config.accumulate, len(own))) if len(own) else [piece[:1]]
+        most = max(1, len(own) // self.config.smallest_part)
+        return np.array_split(own, min(self.config.accumulate, most)) if len(own) else [piece[:1]]
 
     def _step(self, stream: Iterator[Any], piece: Indices) -> None:
         """One optimiser step over the clips of a piece, of which `stream` gives this process's."""

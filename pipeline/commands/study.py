@@ -11,15 +11,13 @@ from pipeline.commands.options import PATH, json_option
 @click.command()
 @click.option("--out", type=PATH, default=Path("deconfound-study"), show_default=True, help="Where to work.")
 @click.option("--quick", is_flag=True, help="Two small worlds, one strength, one training of each row: minutes.")
-@click.option("--seeds", help="Worlds that are reported: 10-14, 10,12 or 10  [10-14].")
+@click.option("--seeds", help="Worlds that are reported: 15-24, 15,17 or 15  [15-24].")
 @click.option("--strengths", help="Of the confounders, the main one first  [0.7,0.5,0.9].")
-@click.option("--heads", type=click.IntRange(min=1), help="Trainings of each row on each world  [2].")
+@click.option("--heads", type=click.IntRange(min=1), help="Trainings of each row on each world  [1].")
 @click.option(
     "--frozen-sets",
     type=click.IntRange(min=1),
-    default=1,
-    show_default=True,
-    help="Sets of frozen models that take turns over the worlds; each beyond the shipped one is trained (minutes).",
+    help="Sets of frozen models that take turns over the worlds; each but the shipped one is trained first  [3].",
 )
 @click.option("--rows", help="Only these rows of the table, with semicolons; the rest can follow later.")
 @click.option("--workers", type=click.IntRange(min=1), default=2, show_default=True, help="Processes.")
@@ -30,7 +28,7 @@ def study(
     seeds: str | None,
     strengths: str | None,
     heads: int | None,
-    frozen_sets: int,
+    frozen_sets: int | None,
     rows: str | None,
     workers: int,
     as_json: bool,

@@ -9,12 +9,12 @@ from pipeline.demo.scores import HEADLINE, METRIC_NAMES, points, split_name
 from pipeline.demo.scripts import BAG_OF_FRAMES_CEILING, TEST_SPLITS
 from pipeline.study.claims import VERDICTS, Table, probe_sentences
 from pipeline.study.claims import tables as claim_tables
-from pipeline.study.plan import StudyPlan
-from pipeline.study.questions import differences, has, successes
+from pipeline.study.plan import MAIN_STRENGTH, SLOW_WORLDS, StudyPlan
+from pipeline.study.questions import differences, having, successes
 from pipeline.study.results import Finished
-from pipeline.study.scores import Difference, spread
+from pipeline.study.scores import FEWEST_WORLDS, Difference, spread
 from pipeline.study.tuning import Rates
-from pipeline.study.variants import ROWS
+from pipeline.study.variants import DESIGN, ROWS
 
 Body = dict[str, Any]
 
@@ -34,7 +34,12 @@ def document(
         "plan": asdict(plan),
         "statement": _statement(plan, finished),
         "rates": rates.to_json(),
-        "rows": {name: variant.text for name, variant in ROWS.items()},
+        "rows": {
+            name: variant.text
+            for name, variant in ROWS.items()
+            if any(having(finished, place, name) for one in finished for place in one.scores)
+        },
+        "design": DESIGN,
         "bag_of_frames_ceiling": BAG_OF_FRAMES_CEILING,
         "strengths": [
             _of_strength(strength, members)
@@ -47,19 +52,23 @@ def document(
 
 def _statement(plan: StudyPlan, finished: Sequence[Finished]) -> str:
     size, sets, asked = plan.size, plan.frozen_sets, len(list(plan.replicates))
-    heads = counted(plan.heads, "training")
+    worlds = len({one.replicate.seed for one in finished})
+    strengths = " and ".join(f"{rho:g}" for rho in dict.fromkeys(one.replicate.strength for one in finished))
     frozen = "the shipped frozen models" if sets == 1 else f"one of {sets} sets of frozen models"
     sentences = [
-        f"{counted(len(finished), 'replicate')}, each a world of its own with {heads} of every row on {frozen}: "
-        f"{size.num_train} training videos, {size.num_test} videos in each of three test splits.",
+        f"{counted(worlds, 'world')} at rho {strengths}, each with {counted(plan.heads, 'training')} of every row and "
+        f"task on {frozen}: {size.num_train} training videos, {size.num_test} videos in each of three test splits.",
+        f"PeVL, which is slow, is trained at rho {MAIN_STRENGTH:g} alone, once on each of the first "
+        f"{counted(SLOW_WORLDS, 'world')}, for fewer epochs.",
         "Learning rates were chosen for all rows alike, on i.i.d. videos of "
         f"world {plan.tuning_seed}, which is not among those reported."
         if len(plan.learning_rates) > 1
         else f"The learning rate is {plan.learning_rates[0]:g} for all rows; nothing was tuned.",
-        "Intervals and p-values resample worlds and, in each, videos.",
+        "Intervals and p-values resample worlds and, in each, videos; frozen models are not resampled. With fewer than "
+        f"{counted(FEWEST_WORLDS, 'world')} no difference counts as shown.",
     ]
     if asked > len(finished):
-        sentences.append(f"{asked - len(finished)} of {asked} replicates are still missing.")
+        sentences.append(f"{asked - len(finished)} of {counted(asked, 'replicate')} are still missing.")
     return " ".join(sentences)
 
 
@@ -86,18 +95,18 @@ def _table(task: str, finished: Sequence[Finished]) -> Body:
     table: Body = {}
     for row in ROWS:
         for split in TEST_SPLITS:
-            if has(finished, (task, split), row):
-                found = [one.scores[task, split].points[row] for one in finished]
+            found = [one.scores[task, split].points[row] for one in having(finished, (task, split), row)]
+            if found:
                 metrics = {name: asdict(spread([each[name] for each in found])) for name in found[0]}
                 table.setdefault(row, {})[split] = metrics
     return table
 
 
 def _probe_rows(finished: Sequence[Finished]) -> list[Body]:
-    keys = [key for key in finished[0].probes if all(key in one.probes for one in finished)]
+    keys = {key for one in finished for key in one.probes}
     rows = []
     for row, task in sorted(keys, key=lambda key: (list(HEADLINE).index(key[1]), list(ROWS).index(key[0]))):
-        probes = [one.probes[row, task] for one in finished]
+        probes = [one.probes[row, task] for one in finished if (row, task) in one.probes]
         rows.append(
             {
                 "row": row,
@@ -138,8 +147,14 @@ def main_table(strength: Mapping[str, Any], tasks: Collection[str] = tuple(HEADL
             cells = [
                 cell(found[metric]) if found else "-" for found, (_, _, metric) in zip(tables, columns, strict=True)
             ]
-            lines.append([row, *cells])
+            lines.append([f"{row}{_fewer(tables, strength)}", *cells])
     return Table(title=", ".join(tasks), header=header, lines=lines)
+
+
+def _fewer(splits: Sequence[Mapping[str, Any] | None], strength: Mapping[str, Any]) -> str:
+    """How many worlds a row has, where it has not all."""
+    count = max(len(next(iter(split.values()))["values"]) for split in splits if split)
+    return "" if count == len(strength["replicates"]) else f" ({counted(count, 'world')})"
 
 
 def difference_line(one: Mapping[str, Any]) -> list[str]:
@@ -165,7 +180,7 @@ def to_markdown(body: Body) -> str:
     lines = ["# The controlled world: a study", "", body["statement"], "", "## What it says about the claims", ""]
     lines += [*(f"* {sentence}" for sentence in probe_sentences(body["clip_probe"])), ""]
     for table in claim_tables(body):
-        lines += [f"### {table.title}", "", *_markdown(table.header, table.lines), ""]
+        lines += [f"### {table.title}", "", *_markdown(table.header, table.lines), "", table.note, ""]
     for strength in body["strengths"]:
         table = main_table(strength)
         lines += [f"## rho {strength['rho']:g}, {counted(len(strength['replicates']), 'world')}", ""]

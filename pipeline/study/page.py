@@ -35,6 +35,8 @@ def _claims(page: Page, body: Body) -> None:
     for table in tables(body):
         page.heading(table.title)
         page.table(table.header, table.lines, caption="Points and 95 % interval; what the corrected test shows.")
+        if table.note:
+            page.paragraph(table.note)
 
 
 def _strength(page: Page, strength: Body, body: Body) -> None:
@@ -78,7 +80,7 @@ def _model_probe(page: Page, rows: Sequence[Body]) -> None:
     page.paragraph(
         "The same videos with person and object covered (the scene stays), and before a grey wall (the cause stays). "
         "Kept is the share of the model's evidence, true classes minus others, that is left: a model that reads causes "
-        "keeps nothing when they are covered."
+        "keeps nothing when they are covered, and the box that covers them is strange to every model."
     )
     conditions = list(rows[0]["score"])
     header = ["row", "task", *(f"score, {name}" for name in conditions), *(f"kept, {name}" for name in conditions[1:])]

@@ -2,11 +2,11 @@
 
 The success of a row of ours was fixed before any reported world was filmed: better than the temporal control on
 counterfactual scenes AND at least half of TCI's gain over the baseline on recombined labels. Both by the paired
-two-level bootstrap, Holm-corrected over all such tests. The decision to question: all other differences of a strength
-share one family of Holm's correction, which is strict with many rows.
+two-level bootstrap, Holm-corrected over all such tests of a strength; it is judged at the main one. The decision to
+question: all other differences of a strength share one family of Holm's correction, which is strict with many rows.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline.demo.scores import HEADLINE
@@ -52,8 +52,11 @@ def differences(strength: float, finished: Sequence[Finished]) -> list[Differenc
 
 def successes(strength: float, finished: Sequence[Finished]) -> list[Success]:
     """The two tests of each row of ours that is there, corrected for the number of all."""
-    needed = has(finished, SCENES, CONTROL) and has(finished, LABELS, BASELINE, GAIN_OF)
-    rows = [row for row in OURS if needed and has(finished, SCENES, row) and has(finished, LABELS, row)]
+    rows = [
+        row
+        for row in OURS
+        if having(finished, SCENES, row, CONTROL) and having(finished, LABELS, row, BASELINE, GAIN_OF)
+    ]
     tests = corrected(
         [_difference(strength, finished, SCENES, row, CONTROL) for row in rows]
         + [_difference(strength, finished, LABELS, row, BASELINE, share=SHARE, of=GAIN_OF) for row in rows]
@@ -62,14 +65,14 @@ def successes(strength: float, finished: Sequence[Finished]) -> list[Success]:
     return [Success(row=row, scenes=one, labels=other) for row, one, other in zip(rows, scenes, labels, strict=True)]
 
 
-def has(finished: Sequence[Finished], place: Place, *rows: str) -> bool:
-    """Whether every replicate has scores of all these rows there."""
-    return all(place in one.scores and one.scores[place].points.keys() >= set(rows) for one in finished)
+def having(finished: Iterable[Finished], place: Place, *rows: str) -> list[Finished]:
+    """The replicates that have scores of all these rows there."""
+    return [one for one in finished if place in one.scores and one.scores[place].points.keys() >= set(rows)]
 
 
 def _pairs(finished: Sequence[Finished], place: Place) -> Iterator[tuple[str, str]]:
     for row, variant in ROWS.items():
-        yield from ((row, other) for other in variant.references if has(finished, place, row, other))
+        yield from ((row, other) for other in variant.references if having(finished, place, row, other))
 
 
 def _difference(
@@ -83,7 +86,7 @@ def _difference(
     of: str = "",
 ) -> Difference:
     task, split = place
-    worlds = [one.scores[place] for one in finished]
+    worlds = [one.scores[place] for one in having(finished, place, row, reference, *filter(None, [of]))]
     interval, p_value, per_world = difference(worlds, row, reference, HEADLINE[task], share=share, of=of)
     return Difference(
         strength=strength,

@@ -8,7 +8,7 @@ The probe asks of a trained model what the papers ask of CLIP: the same videos a
 minus the mean logit of the others, averaged over videos; `kept` is the share of the evidence on the videos as filmed.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -21,6 +21,7 @@ from pipeline.demo.scripts import TEST_SPLITS
 from pipeline.demo.world import PROBES
 from pipeline.study.plan import Replicate
 from pipeline.study.scores import WorldScores
+from pipeline.study.variants import CLIP_ALONE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +43,21 @@ class Finished:
     probes: Mapping[tuple[str, str], ModelProbe]
 
 
-def read(replicate: Replicate, runs: Sequence[Run]) -> Finished:
-    """Evaluates the runs of a replicate."""
+def read(replicate: Replicate, runs: Sequence[Run], reference: Callable[[Predictions], Predictions]) -> Finished:
+    """Evaluates the runs of a replicate, and CLIP alone on the same videos.
+
+    Args:
+        replicate: where the runs stand.
+        runs: all of its runs.
+        reference: from any run's predictions to those of CLIP alone.
+    """
     scores: dict[tuple[str, str], WorldScores] = {}
     for task in HEADLINE:
         for split in TEST_SPLITS:
             found = _by_row(runs, task, split)
             if found:
-                scores[task, split] = WorldScores(found, seed=replicate.seed)
+                alone = reference(next(iter(found.values()))[0])
+                scores[task, split] = WorldScores({CLIP_ALONE: [alone], **found}, seed=replicate.seed)
     rows = {(run.info.variant, run.info.task) for run in runs}
     probes = {key: _probe(runs, *key) for key in sorted(rows) if _by_row(runs, key[1], "probe_covered")}
     return Finished(replicate=replicate, scores=scores, probes=probes)

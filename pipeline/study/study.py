@@ -26,7 +26,7 @@ from pipeline.demo.variants import Variant
 from pipeline.study import results
 from pipeline.study.document import document, to_markdown
 from pipeline.study.page import write_page
-from pipeline.study.plan import MAIN_STRENGTH, StudyPlan
+from pipeline.study.plan import MAIN_STRENGTH, SLOW_WORLDS, Replicate, StudyPlan
 from pipeline.study.results import Finished
 from pipeline.study.tuning import Rates, read_rates
 from pipeline.study.variants import ROWS
@@ -58,7 +58,7 @@ def run_study(out: Path, plan: StudyPlan, *, workers: int = 2) -> dict[str, Any]
         place, dataset = prepare(out, replicate, plan.world(replicate), workers=workers)
         jobs = list(_jobs(place, plan, rates))
         _train(place, dataset, jobs, workers)
-        finished.append(results.read(replicate, [Run.open(job.run) for job in jobs]))
+        finished.append(results.read(replicate, [Run.open(job.run) for job in jobs], place.clip_alone(dataset)))
         if replicate.frozen_set not in probes:
             probes[replicate.frozen_set] = _clip_probe(place, plan)
         body = document(plan, rates, finished, probes)
@@ -86,7 +86,7 @@ def _tune(out: Path, plan: StudyPlan, workers: int) -> Rates:
     place, dataset = prepare(out, plan.tuning, plan.world(plan.tuning), workers=workers)
     jobs = [
         place.job(row, task, 0, rate, plan.size, tuning=True)
-        for row, variant in _rows(plan, MAIN_STRENGTH)
+        for row, variant in _rows(plan, plan.tuning)
         for task in variant.tasks
         for rate in plan.learning_rates
     ]
@@ -96,16 +96,18 @@ def _tune(out: Path, plan: StudyPlan, workers: int) -> Rates:
 
 def _jobs(place: Place, plan: StudyPlan, rates: Rates) -> Iterator[Job]:
     """One training per row, task and head."""
-    for row, variant in _rows(plan, place.replicate.strength):
+    for row, variant in _rows(plan, place.replicate):
         for task in variant.tasks:
             for head in place.replicate.head_seeds[: 1 if variant.is_slow else None]:
                 yield place.job(row, task, head, rates.of(row, task), plan.size, tuning=False)
 
 
-def _rows(plan: StudyPlan, strength: float) -> Iterator[tuple[str, Variant]]:
-    """The rows of a strength: slow ones at the main one alone."""
+def _rows(plan: StudyPlan, replicate: Replicate) -> Iterator[tuple[str, Variant]]:
+    """The rows of a replicate: slow ones where learning rates are tuned, and on the first worlds at that strength."""
+    is_first = replicate.seed in (plan.tuning_seed, *plan.seeds[:SLOW_WORLDS])
+    takes_slow = replicate.strength == MAIN_STRENGTH and is_first
     for name, variant in ROWS.items():
-        if (not plan.rows or name in plan.rows) and (strength == MAIN_STRENGTH or not variant.is_slow):
+        if (not plan.rows or name in plan.rows) and (takes_slow or not variant.is_slow):
             yield name, variant
 
 

@@ -10,16 +10,20 @@ All is made by the demo's own steps, and what stands is reused.
 import json
 import logging
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cache.manifest import Dataset
+from cache.predictions import Predictions
+from cache.store import FeatureStore
 from extract.config import Stream
 from pipeline.config import load_recipe
 from pipeline.demo.frozen_models import SHIPPED, FrozenModels, train_all, unpack
 from pipeline.demo.line import Job, compute_tokens, extract_config, extract_features, weights_overrides
 from pipeline.demo.scripts import WorldConfig
 from pipeline.demo.world import ATOMIC, PROBES, make_world
+from pipeline.study.clip_alone import clip_alone
 from pipeline.study.plan import Replicate, Size
 from pipeline.study.variants import ROWS
 
@@ -63,6 +67,12 @@ class Place:
             config=load_recipe(recipe, overrides).train,
             recipe=recipe,
         )
+
+    def clip_alone(self, dataset: Dataset) -> Callable[[Predictions], Predictions]:
+        """From a run's predictions to those of CLIP alone on the same videos."""
+        store = FeatureStore.open(self.folder / "cache")
+        config = load_recipe("demo-cmdcl-atomic").train
+        return lambda found: clip_alone(store, dataset.task(found.task), found, config)
 
 
 def slug(name: str) -> str:

@@ -141,6 +141,10 @@ def test_fewer_clips_than_processes_are_refused() -> None:
     with pytest.raises(ConfigError, match="a bank of biases"):
         _check_share(tiny_config(cmdcl=CMDCLConfig(tci_b="marginal")), Processes(rank=0, count=2))
     _check_share(tiny_config(cmdcl=CMDCLConfig(tci_b="marginal")), ALONE)
+    exchanged = tiny_config(batch_size=8, accumulate=2, cmdcl=CMDCLConfig(scene="exchanged"))
+    _check_share(exchanged, Processes(rank=0, count=2))
+    with pytest.raises(ConfigError, match=r"batch_size = 8 in 6 parts .*two clips or more in one forward pass"):
+        _check_share(exchanged, Processes(rank=0, count=3))
 
 
 def test_a_lone_process_sends_nothing() -> None:

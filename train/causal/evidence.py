@@ -28,6 +28,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+from train.causal.backdoor import bias_scores
 from train.causal.joint_space import frame_cosines
 
 _FIRST_GAIN = 10.0
@@ -79,6 +80,10 @@ class Evidence(nn.Module):
         """Logits whose losses fit the gain and a, and b. visual_prompts: (n, L, D), of length 1 -> (n, C) each."""
         match, evidence = match_and_evidence(self.text, visual_prompts, self.temperature)
         return self.log_gain.exp() * evidence + self.evidence_bias, self._by_match(match)
+
+    def frame_weights(self, visual_prompts: Tensor) -> Tensor:
+        """S. visual_prompts: (n, L, D), of length 1 -> (n, C, L)."""
+        return bias_scores(self.text, visual_prompts, self.temperature)
 
     def _by_match(self, match: Tensor) -> Tensor:
         return self.boost * self.log_gain.detach().exp() * match + self.match_bias

@@ -19,7 +19,7 @@ class CausalTrace:
     text: Tensor
     """The text that asks the frames: T, T' or T*, (n, C, D)."""
     back_door: Tensor | None
-    """How each class's text weighs frames, (n, C, L), rows sum to 1: TCI's S, or ICH's plan times C."""
+    """How each class's text weighs frames, (n, C, L), rows sum to 1: TCI's or evidence's S, or ICH's plan times C."""
     is_plan: bool
     """Whether `back_door` comes from a transport plan: then every frame has the same sum too, C / L."""
     front_door: Tensor | None

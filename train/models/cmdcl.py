@@ -141,16 +141,22 @@ class CMDCL(nn.Module):
         """The logits of `forward` with what led to them; arguments are the same."""
         text = self.debias_text(visual_prompts)
         visual = self._encode(visual_prompts, frames, frame_tokens)
-        vci, tci = self.vci, self.tci
+        vci = self.vci
         gathered = visual if vci is None else vci(visual, text)
         return CausalTrace(
             logits=self._logits(text, gathered, visual_prompts),
             text=text,
-            back_door=None if tci is None else tci.frame_weights(self.text, self._unit_prompts(visual_prompts)),
+            back_door=self._text_weights(self._unit_prompts(visual_prompts)),
             is_plan=False,
             front_door=None if vci is None else vci.frame_weights(visual, text),
             relation_graphs=None,
         )
+
+    def _text_weights(self, prompts: Tensor) -> Tensor | None:
+        """S of TCI, or of the evidence where that is all that reads CLIP's frames. -> (n, C, L)."""
+        if self.tci is not None:
+            return self.tci.frame_weights(self.text, prompts)
+        return None if self.evidence is None else self.evidence.frame_weights(prompts)
 
     def debias_text(self, visual_prompts: Tensor) -> Tensor:
         """T' for each video; T itself without TCI. visual_prompts: (n, L, D), in any scale -> (n, C, D)."""

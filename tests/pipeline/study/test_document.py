@@ -40,6 +40,7 @@ def body() -> dict:  # type: ignore[type-arg]
 def test_the_document_is_plain_json(body: dict) -> None:  # type: ignore[type-arg]
     assert json.loads(json.dumps(body))["strengths"][0]["rho"] == 0.7
     assert "1 of 3 replicates are still missing" in body["statement"]
+    assert "2 worlds at rho 0.7, each with 1 training" in body["statement"]
 
 
 def test_the_rate_of_the_best_validation_score_is_taken_the_first_of_equals(body: dict) -> None:  # type: ignore[type-arg]
@@ -55,6 +56,15 @@ def test_a_cell_is_the_mean_and_deviation_over_worlds(body: dict) -> None:  # ty
     line = dict(zip(header, next(line for line in lines if line[0] == "TCI"), strict=True))
     assert line["mAP, all 16, recombined"] == f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
     assert dict(zip(header, next(line for line in lines if line[0] == "PeVL"), strict=True))[header[-1]] == "-"
+
+
+def test_a_row_of_fewer_worlds_says_so(body: dict) -> None:  # type: ignore[type-arg]
+    few = json.loads(json.dumps(body["strengths"][0]))
+    for splits in few["tables"]["activity"]["PeVL"].values():
+        for spread in splits.values():
+            spread["values"] = spread["values"][:1]
+    assert "PeVL (1 world)" in [line[0] for line in main_table(few).lines]
+    assert "PeVL" in [line[0] for line in main_table(body["strengths"][0]).lines]
 
 
 def test_every_number_of_the_markdown_and_the_page_is_one_of_the_document(
@@ -73,7 +83,7 @@ def test_every_number_of_the_markdown_and_the_page_is_one_of_the_document(
 def test_the_table_of_a_task_has_its_columns_and_rows_alone(body: dict) -> None:  # type: ignore[type-arg]
     whole, atomic = main_table(body["strengths"][0]), main_table(body["strengths"][0], ["atomic"])
     assert atomic.header == ["row", *whole.header[5:]]
-    assert atomic.lines == [[line[0], *line[5:]] for line in whole.lines if line[0] != "PeVL"]
+    assert atomic.lines == [[line[0], *line[5:]] for line in whole.lines if not line[0].startswith("PeVL")]
 
 
 def test_under_every_claim_stand_its_tests_and_what_they_show(body: dict) -> None:  # type: ignore[type-arg]

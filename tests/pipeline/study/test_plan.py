@@ -31,17 +31,20 @@ def test_the_tuning_world_is_another_and_has_validation_videos_in_place_of_tests
         StudyPlan(seeds=(0, 10))
 
 
-def test_a_full_study_tests_on_four_hundred_videos_a_split_and_five_worlds() -> None:
+def test_a_full_study_tests_on_four_hundred_videos_a_split_and_worlds_that_designed_nothing() -> None:
     assert FULL.num_test >= 400
     assert len(StudyPlan().seeds) >= 5
+    assert not set(StudyPlan().seeds) & set(range(15))
+    assert StudyPlan().frozen_sets > 1
     assert set(StudyPlan().strengths) == {0.5, 0.7, 0.9}
 
 
 def test_options_change_the_plan_they_are_given_for() -> None:
     plan = plan_of(seeds="10-12", strengths="0.7,0.9", heads=3, rows="baseline; TCI")
     assert (plan.seeds, plan.strengths, plan.heads, plan.rows) == ((10, 11, 12), (0.7, 0.9), 3, ("baseline", "TCI"))
-    assert plan_of(quick=True) == replace(QUICK_PLAN, frozen_sets=1)
-    assert plan_of(quick=True, seeds="20").seeds == (20,)
+    assert plan_of(quick=True) == QUICK_PLAN
+    assert plan_of(quick=True, seeds="20", frozen_sets=2) == replace(QUICK_PLAN, seeds=(20,), frozen_sets=2)
+    assert plan_of() == StudyPlan()
 
 
 @pytest.mark.parametrize(

@@ -46,6 +46,18 @@ def test_the_interval_and_the_p_value_say_the_same() -> None:
         assert (p_value < 0.05) == (interval.low > 0 or interval.high < 0)
 
 
+def test_worlds_that_differ_by_chance_alone_are_seldom_found_to_differ(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scores, "RESAMPLES", 2000)
+    rng = np.random.default_rng(1)
+    p_values = []
+    for _ in range(300):
+        true = 0.04 * rng.standard_normal(10)  # of ten worlds whose mean is zero
+        found = true + 0.02 * rng.standard_normal(10)
+        p_values.append(combined(list(found), [value + 0.02 * rng.standard_normal(100) for value in found])[1])
+    assert np.mean(np.array(p_values) < 0.05) < 0.09
+    assert np.mean(np.array(p_values) < 0.5) > 0.4
+
+
 def test_no_difference_at_all_is_never_significant() -> None:
     same = [activities(seed=3, skill=1.0)]
     world = WorldScores({"a": same, "b": same}, seed=0)
@@ -68,7 +80,7 @@ def test_worlds_of_other_videos_are_refused() -> None:
 
 
 def test_holm_is_over_all_the_differences_given() -> None:
-    def one(p_value: float) -> Difference:
+    def one(p_value: float, num_worlds: int = 5) -> Difference:
         interval = Interval(estimate=0.1, low=0.05, high=0.15, level=0.95, method="")
         return Difference(
             strength=0.7,
@@ -78,7 +90,7 @@ def test_holm_is_over_all_the_differences_given() -> None:
             split="test_iid",
             metric="acc1",
             interval=interval,
-            per_world=(0.1,),
+            per_world=(0.1,) * num_worlds,
             p_value=p_value,
         )
 
@@ -86,12 +98,14 @@ def test_holm_is_over_all_the_differences_given() -> None:
     assert [item.p_holm for item in found] == pytest.approx([0.03, 0.04, 0.04])
     assert {item.verdict for item in found} == {"more"}
     assert corrected([one(0.03), one(0.04)])[0].verdict == "open"
+    assert one(1e-4).verdict == "open"  # not yet corrected
+    assert corrected([one(1e-4, num_worlds=4)])[0].verdict == "open"
 
 
 def test_success_takes_both_tests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scores, "RESAMPLES", 4000)
     skills = dict.fromkeys(OURS, 0.7) | {"baseline": 0.3, "control": 0.8, "TCI": 1.5, "SEE": 2.5}
-    worlds = [finished(seed, skills) for seed in (10, 11, 12, 13)]
+    worlds = [finished(seed, skills) for seed in range(10, 16)]
     found = {one.row: one for one in successes(0.7, worlds)}
     assert found["SEE"].is_reached
     assert not found["TCI, bank of biases"].is_reached
@@ -109,6 +123,12 @@ def _half(points) -> float:  # type: ignore[no-untyped-def]  # noqa: ANN001
 
 def test_rows_are_subtracted_from_their_references_where_something_is_broken() -> None:
     found = differences(0.7, [finished(10, {"baseline": 0.5, "control": 0.5, "PeVL": 0.5})])
+    more = differences(
+        0.7,
+        [finished(10, {"baseline": 0.5, "control": 0.5, "PeVL": 0.5}), finished(11, {"baseline": 0.5, "control": 1})],
+    )
+    counts = {(one.variant, one.reference): len(one.per_world) for one in more}
+    assert (counts["PeVL", "baseline"], counts["control", "baseline"]) == (1, 2)
     pairs = {(one.variant, one.reference, one.task, one.split) for one in found}
     assert ("PeVL", "baseline", *SCENES) in pairs
     assert ("control", "baseline", *LABELS) in pairs

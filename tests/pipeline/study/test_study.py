@@ -30,11 +30,11 @@ def test_a_folder_of_other_sizes_is_refused_with_the_difference(tmp_path: Path) 
         study._claim(tmp_path, replace(TINY, size=replace(TINY.size, num_test=9)))
 
 
-def test_slow_rows_are_trained_at_the_main_strength_alone() -> None:
-    plan = replace(TINY, rows=())
-    assert "PeVL" in dict(study._rows(plan, 0.7))
-    assert "PeVL" not in dict(study._rows(plan, 0.9))
-    assert list(dict(study._rows(TINY, 0.7))) == ["baseline", "SEE"]
+def test_slow_rows_are_trained_on_the_first_worlds_at_the_main_strength_alone() -> None:
+    plan = replace(TINY, rows=(), seeds=tuple(range(10, 18)), strengths=(0.9, 0.7))
+    slow = [one for one in (plan.tuning, *plan.replicates) if "PeVL" in dict(study._rows(plan, one))]
+    assert [(one.strength, one.seed) for one in slow] == [(0.7, 0), *((0.7, seed) for seed in range(10, 15))]
+    assert list(dict(study._rows(TINY, TINY.tuning))) == ["baseline", "SEE"]
 
 
 def test_with_one_learning_rate_nothing_is_tuned(tmp_path: Path) -> None:
@@ -55,7 +55,8 @@ def test_a_study_from_nothing_to_its_page_and_the_same_command_reads_what_stands
     out = tmp_path / "study"
     body = run_study(out, TINY, workers=1)
     assert read_json(out / "study.json") == json.loads(json.dumps(body))
-    assert set(body["strengths"][0]["tables"]["atomic"]) == {"baseline", "SEE"}
+    assert set(body["strengths"][0]["tables"]["atomic"]) == {"CLIP alone", "baseline", "SEE"}
+    assert list(body["rows"]) == ["CLIP alone", "baseline", "SEE"]
     assert set(body["strengths"][0]["model_probe"][0]["score"]) >= {"as filmed", "cause covered"}
     assert "Which causal claims hold" in (out / "index.html").read_text()
     runs = sorted((out / "runs").glob("*/*"))

@@ -7,7 +7,7 @@ from pipeline.demo.scripts import ACTIONS, ACTIVITIES
 from pipeline.study.plan import Replicate
 from pipeline.study.results import Finished
 from pipeline.study.scores import WorldScores
-from pipeline.study.variants import ROWS
+from pipeline.study.variants import CLIP_ALONE, ROWS
 
 VIDEOS = 48
 
@@ -56,4 +56,4 @@ def finished(seed: int, skills: dict[str, float]) -> Finished:
 
 
 def _is_atomic(row: str) -> bool:
-    return "atomic" in ROWS[row].tasks
+    return row == CLIP_ALONE or "atomic" in ROWS[row].tasks

@@ -43,6 +43,14 @@ def test_in_training_half_of_the_videos_get_the_scene_of_another_and_keep_what_h
     assert len(distances.argmin(dim=1).unique()) == moved.sum()  # and no scene is given away twice
 
 
+def test_under_autocast_what_happens_survives_a_large_scene(visual: Tensor) -> None:
+    large = visual + 100 * torch.ones(3)
+    exact = Scene("removed")(large.bfloat16().float())
+    found = Scene("removed")(large.bfloat16())
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), exact, atol=0, rtol=2**-8)
+
+
 def test_testing_leaves_videos_as_they_are_and_draws_nothing(visual: Tensor) -> None:
     before = torch.get_rng_state()
     assert torch.equal(Scene("exchanged").eval()(visual), visual)

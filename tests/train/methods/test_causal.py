@@ -163,12 +163,13 @@ def test_evidence_has_a_loss_of_its_own_and_a_learning_rate(folder: Path, task: 
     assert isinstance(method, CausalMethod)
     assert isinstance(model, CMDCL)
     batch = next(experiment.sources(CPU, progress=False)["train"].batches([np.arange(6)], 0))
-    alone = model.logits_of_evidence(batch.visual_prompts)
-    assert alone is not None
-    parts = [task_loss(kind, logits, batch.targets) for logits in (method.predictor(model)(batch), alone)]
-    torch.testing.assert_close(method.loss(model, batch), sum(parts))
+    fits = model.evidence_fits(batch.visual_prompts)
+    parts = [task_loss(kind, logits, batch.targets) for logits in (method.predictor(model)(batch), *fits)]
+    assert len(parts) == 3
+    torch.testing.assert_close(method.loss(model, batch), torch.stack(parts).sum())
     names, factor = method.fast_parameters(model)
-    assert (sorted(names), factor) == (["evidence.bias", "evidence.log_gain"], 7.0)
+    assert set(names) == {f"evidence.{name}" for name in ("evidence_bias", "match_bias", "log_gain")}
+    assert factor == 7.0
 
 
 def test_cmdcl_and_pcmci_share_the_tokens_of_one_pooling(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from tests.train.models.small_models import (
     some_tokens,
     video_encoder,
 )
+from train.causal.backdoor import bias_scores
 from train.encoders.timesformer import TimeSformer, pool_frames
 from train.losses import task_loss
 from train.models.cmdcl import CMDCL, CMDCLConfig
@@ -115,16 +116,21 @@ def test_the_prompt_control_adds_the_image_encoders_frames_and_no_intervention(p
 
 def test_evidence_is_added_to_the_logits_and_changes_no_other_weight(prompts: Tensor, tokens: Tensor) -> None:
     plain, model = (build(config(tci=False, evidence=on), scrambled=False).eval() for on in (False, True))
-    added = {"evidence.text", "evidence.log_gain", "evidence.bias"}
+    added = {f"evidence.{name}" for name in ("text", "log_gain", "evidence_bias", "match_bias")}
     assert set(model.state_dict()) - set(plain.state_dict()) == added
     assert all(torch.equal(value, model.state_dict()[name]) for name, value in plain.state_dict().items())
     assert model.evidence is not None
     unit = F.normalize(prompts, dim=-1)
     expected = plain(prompts, frame_tokens=tokens) + model.evidence(unit)
     torch.testing.assert_close(model(prompts, frame_tokens=tokens), expected)
-    torch.testing.assert_close(model.explain(prompts, frame_tokens=tokens).logits, expected)
-    torch.testing.assert_close(model.logits_of_evidence(prompts), model.evidence.alone(unit))
-    assert plain.logits_of_evidence(prompts) is None
+    trace = model.explain(prompts, frame_tokens=tokens)
+    torch.testing.assert_close(trace.logits, expected)
+    assert trace.back_door is not None
+    torch.testing.assert_close(trace.back_door, bias_scores(model.text, unit, model.config.tau_t))
+    for found, fitted in zip(model.evidence_fits(prompts), model.evidence.fits(unit), strict=True):
+        torch.testing.assert_close(found, fitted)
+    assert plain.evidence_fits(prompts) == ()
+    assert plain.explain(prompts, frame_tokens=tokens).back_door is None
     with pytest.raises(ValueError, match="evidence_boost"):
         config(evidence_boost=0.0)
     with pytest.raises(ValueError, match="evidence_lr_mult"):

@@ -343,3 +343,17 @@ def test_the_heads_have_the_size_of_the_specification() -> None:
 def test_settings_that_cannot_work_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         config(**changes)
+
+
+def test_pcmci_does_not_see_a_removed_scene_and_exchanges_scenes_in_training_alone(
+    prompts: Tensor, tokens: Tensor
+) -> None:
+    removed = build(config(scene="removed"))
+    scene = torch.randn(len(tokens), 1, VIDEO_WIDTH, generator=torch.Generator().manual_seed(4))
+    before = removed(prompts, frame_tokens=tokens)
+    torch.testing.assert_close(removed(prompts, frame_tokens=tokens + scene), before, atol=1e-5, rtol=1e-5)
+    kept, exchanged = (build(config(scene=scene, dropout=0.0)) for scene in ("kept", "exchanged"))
+    expected = kept.eval()(prompts, frame_tokens=tokens)
+    torch.testing.assert_close(exchanged.eval()(prompts, frame_tokens=tokens), expected)
+    torch.manual_seed(2)
+    assert not torch.allclose(exchanged.train()(prompts, frame_tokens=tokens), expected, atol=1e-4)
