@@ -52,7 +52,7 @@ class Interventions:
     visual_prompts: Annotated[Floats, Axes("m L D")]
     """V_P, of length 1."""
     back_door: Annotated[Floats | None, Axes("m C L", rows_sum_to_one=True)] = None
-    """How each class's text weighs frames: TCI's S, or ICH's plan times C."""
+    """How each class's text weighs frames: S of TCI or of evidence, or ICH's plan times C."""
     is_plan: bool = False
     """Whether `back_door` is of a transport plan."""
     front_door: Annotated[Floats | None, Axes("m C L", rows_sum_to_one=True)] = None

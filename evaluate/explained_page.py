@@ -94,7 +94,7 @@ def _one_split(page: Page, explanation: Explanation, numbers: Mapping[str, Any],
         page.note(notice)
     parts = explanation.interventions
     if numbers["matching"] is not None:
-        corrects = parts is not None and not (parts.back_door is None and parts.relation_graphs is None)
+        corrects = parts is not None and bool((parts.corrected_text != parts.text).any())
         _matching(page, numbers["matching"], MATCHING_STAGES if corrects else MATCHING_STAGES[:2])
     if parts is not None and parts.relation_graphs is not None:
         _relations(page, parts.relation_graphs, explanation)
