@@ -37,7 +37,8 @@ def legend(explanation: Explanation) -> list[str]:
         lines.append("Every map has its own scale; the strongest 2 % of its patches have the full colour.")
     if parts is not None and parts.back_door is not None:
         plan = "C times ICH's transport plan, in which every frame gives all classes together the same"
-        lines.append(f"Back door: {plan if parts.is_plan else 'how a text weighs frames, S of TCI or of SEE'}; rows sum to 1.")
+        weights = plan if parts.is_plan else "how a text weighs frames, S of TCI or of SEE"
+        lines.append(f"Back door: {weights}; rows sum to 1.")
     if parts is not None and parts.front_door is not None:
         lines.append(
             "Front door: how a class gathers frames, VCI's S^F averaged over its coordinates or IVC's attention "
