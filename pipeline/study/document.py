@@ -1,5 +1,6 @@
 """The study as one JSON document, and its main tables as Markdown: what the page shows, and nothing else."""
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -9,7 +10,7 @@ from pipeline.demo.scores import HEADLINE, METRIC_NAMES, points, split_name
 from pipeline.demo.scripts import BAG_OF_FRAMES_CEILING, TEST_SPLITS
 from pipeline.study.claims import VERDICTS, Table, probe_sentences
 from pipeline.study.claims import tables as claim_tables
-from pipeline.study.plan import MAIN_STRENGTH, SLOW_WORLDS, StudyPlan
+from pipeline.study.plan import FIRST_WORLDS, MAIN_STRENGTH, StudyPlan
 from pipeline.study.questions import differences, having, successes
 from pipeline.study.results import Finished
 from pipeline.study.scores import FEWEST_WORLDS, Difference, spread
@@ -52,14 +53,14 @@ def document(
 
 def _statement(plan: StudyPlan, finished: Sequence[Finished]) -> str:
     size, sets, asked = plan.size, plan.frozen_sets, len(list(plan.replicates))
-    worlds = len({one.replicate.seed for one in finished})
-    strengths = " and ".join(f"{rho:g}" for rho in dict.fromkeys(one.replicate.strength for one in finished))
+    strengths = Counter(one.replicate.strength for one in finished)
+    worlds = ", ".join(f"{counted(number, 'world')} at rho {rho:g}" for rho, number in strengths.items())
     frozen = "the shipped frozen models" if sets == 1 else f"one of {sets} sets of frozen models"
     sentences = [
-        f"{counted(worlds, 'world')} at rho {strengths}, each with {counted(plan.heads, 'training')} of every row and "
-        f"task on {frozen}: {size.num_train} training videos, {size.num_test} videos in each of three test splits.",
+        f"{worlds}, each with {counted(plan.heads, 'training')} of every row and task on {frozen}: {size.num_train} "
+        f"training videos, {size.num_test} videos in each of three test splits.",
         f"PeVL, which is slow, is trained at rho {MAIN_STRENGTH:g} alone, once on each of the first "
-        f"{counted(SLOW_WORLDS, 'world')}, for fewer epochs.",
+        f"{counted(FIRST_WORLDS, 'world')}, for fewer epochs.",
         "Learning rates were chosen for all rows alike, on i.i.d. videos of "
         f"world {plan.tuning_seed}, which is not among those reported."
         if len(plan.learning_rates) > 1

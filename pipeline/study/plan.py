@@ -15,8 +15,8 @@ from pipeline.study.variants import ROWS
 
 MAIN_STRENGTH = 0.7
 """The strength at which learning rates are tuned, slow variants are trained and success is judged."""
-SLOW_WORLDS = 5
-"""Slow variants are trained on the first worlds alone, once on each."""
+FIRST_WORLDS = 5
+"""Slow variants, and strengths beside the main one, take the first worlds alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,8 @@ class StudyPlan:
     def replicates(self) -> Iterator[Replicate]:
         """Strength by strength, so that a study that is stopped has a whole table of the first ones."""
         for strength in self.strengths:
-            for number, seed in enumerate(self.seeds):
+            seeds = self.seeds if strength == MAIN_STRENGTH else self.seeds[:FIRST_WORLDS]
+            for number, seed in enumerate(seeds):
                 yield self._replicate(seed, strength, number % self.frozen_sets)
 
     @property

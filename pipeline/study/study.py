@@ -26,7 +26,7 @@ from pipeline.demo.variants import Variant
 from pipeline.study import results
 from pipeline.study.document import document, to_markdown
 from pipeline.study.page import write_page
-from pipeline.study.plan import MAIN_STRENGTH, SLOW_WORLDS, Replicate, StudyPlan
+from pipeline.study.plan import FIRST_WORLDS, MAIN_STRENGTH, Replicate, StudyPlan
 from pipeline.study.results import Finished
 from pipeline.study.tuning import Rates, read_rates
 from pipeline.study.variants import ROWS
@@ -104,7 +104,7 @@ def _jobs(place: Place, plan: StudyPlan, rates: Rates) -> Iterator[Job]:
 
 def _rows(plan: StudyPlan, replicate: Replicate) -> Iterator[tuple[str, Variant]]:
     """The rows of a replicate: slow ones where learning rates are tuned, and on the first worlds at that strength."""
-    is_first = replicate.seed in (plan.tuning_seed, *plan.seeds[:SLOW_WORLDS])
+    is_first = replicate.seed in (plan.tuning_seed, *plan.seeds[:FIRST_WORLDS])
     takes_slow = replicate.strength == MAIN_STRENGTH and is_first
     for name, variant in ROWS.items():
         if (not plan.rows or name in plan.rows) and (takes_slow or not variant.is_slow):

@@ -15,6 +15,12 @@ def test_a_replicate_varies_world_heads_and_frozen_models_at_once() -> None:
     assert len({one.name for one in found}) == 6
 
 
+def test_strengths_beside_the_main_one_take_the_first_worlds_alone() -> None:
+    plan = StudyPlan(seeds=tuple(range(20, 28)), strengths=(0.9, 0.7))
+    seeds = {rho: [one.seed for one in plan.replicates if one.strength == rho] for rho in plan.strengths}
+    assert seeds == {0.9: list(range(20, 25)), 0.7: list(range(20, 28))}
+
+
 def test_all_three_confounders_have_the_strength_of_the_replicate() -> None:
     plan = StudyPlan(seeds=(10,), strengths=(0.5,))
     world = plan.world(next(plan.replicates))
