@@ -138,7 +138,7 @@ class CausalMethod:
     def fast_parameters(self, model: nn.Module) -> tuple[Iterable[str], float]:
         """What fits the evidence, which is ours; both papers give one learning rate for all of theirs."""
         names = (name for name, _ in model.named_parameters() if name.startswith("evidence."))
-        return names, self.config.cmdcl.evidence_lr_mult
+        return names, self.config.cmdcl.evidence_learning_rate / self.config.optimizer.learning_rate
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Cross-entropy or binary cross-entropy, by the task; with PCMCI's alignment or evidence where they are on."""

@@ -40,8 +40,8 @@ class CMDCLConfig(CausalConfig):
     """Ours, not the paper's: how well frames match a class's text is added to its logit; see train.causal.evidence."""
     evidence_boost: float = 3.0
     """How many times its fitted gain a match counts."""
-    evidence_lr_mult: float = 30.0
-    """Learning rate of gain and biases of the evidence, which start from nothing, in multiples of the others'."""
+    evidence_learning_rate: float = 0.03
+    """Of gain and biases of the evidence, whatever the rest is trained at: a gain that has not settled lets scenes in."""
     vci: bool = True
     """Visual causal intervention (front-door). Off: the Q-Former reads V itself, without temporal layers."""
     tau_v: float = 1.0
@@ -71,7 +71,7 @@ class CMDCLConfig(CausalConfig):
             raise ValueError(f"sta_layers is {self.sta_layers}: it must be 0 or more")
         if self.vci and self.temporal_control:
             raise ValueError("temporal_control is a control for vci = false: switch one of the two off")
-        for name in ("evidence_boost", "evidence_lr_mult"):
+        for name in ("evidence_boost", "evidence_learning_rate"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be positive")
         if self.tci and self.prompt_control:

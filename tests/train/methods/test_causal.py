@@ -157,7 +157,7 @@ def test_without_a_weight_the_loss_is_that_of_the_task_alone(folder: Path) -> No
 
 @pytest.mark.parametrize(("task", "kind"), [("activity", "single"), ("atomic", "multi")])
 def test_evidence_has_a_loss_of_its_own_and_a_learning_rate(folder: Path, task: str, kind: Any) -> None:  # noqa: ANN401
-    config = tiny_config(frozen=True, task=task, cmdcl=replace(CMDCL_HEADS, evidence=True, evidence_lr_mult=7.0))
+    config = tiny_config(frozen=True, task=task, cmdcl=replace(CMDCL_HEADS, evidence=True, evidence_learning_rate=0.07))
     experiment = open_experiment(folder, config)
     method, model = experiment.method, experiment.build_model().eval()
     assert isinstance(method, CausalMethod)
@@ -169,7 +169,7 @@ def test_evidence_has_a_loss_of_its_own_and_a_learning_rate(folder: Path, task: 
     torch.testing.assert_close(method.loss(model, batch), torch.stack(parts).sum())
     names, factor = method.fast_parameters(model)
     assert set(names) == {f"evidence.{name}" for name in ("evidence_bias", "match_bias", "log_gain")}
-    assert factor == 7.0
+    assert factor * config.optimizer.learning_rate == pytest.approx(0.07)
 
 
 def test_cmdcl_and_pcmci_share_the_tokens_of_one_pooling(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

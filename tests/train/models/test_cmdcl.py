@@ -133,8 +133,8 @@ def test_evidence_is_added_to_the_logits_and_changes_no_other_weight(prompts: Te
     assert plain.explain(prompts, frame_tokens=tokens).back_door is None
     with pytest.raises(ValueError, match="evidence_boost"):
         config(evidence_boost=0.0)
-    with pytest.raises(ValueError, match="evidence_lr_mult"):
-        config(evidence_lr_mult=-1.0)
+    with pytest.raises(ValueError, match="evidence_learning_rate"):
+        config(evidence_learning_rate=-1.0)
 
 
 def test_a_removed_scene_is_not_seen(prompts: Tensor, tokens: Tensor) -> None:
