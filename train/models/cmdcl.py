@@ -41,7 +41,7 @@ class CMDCLConfig(CausalConfig):
     evidence_boost: float = 3.0
     """How many times its fitted gain a match counts."""
     evidence_learning_rate: float = 0.03
-    """Of gain and biases of the evidence, whatever the rest is trained at: a gain that has not settled lets scenes in."""
+    """Of gain and biases of the evidence, whatever the others' is: a gain that has not settled lets scenes in."""
     vci: bool = True
     """Visual causal intervention (front-door). Off: the Q-Former reads V itself, without temporal layers."""
     tau_v: float = 1.0
