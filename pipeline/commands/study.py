@@ -11,7 +11,7 @@ from pipeline.commands.options import PATH, json_option
 @click.command()
 @click.option("--out", type=PATH, default=Path("deconfound-study"), show_default=True, help="Where to work.")
 @click.option("--quick", is_flag=True, help="Two small worlds, one strength, one training of each row: minutes.")
-@click.option("--seeds", help="Worlds that are reported: 25-32, 25,27 or 25  [25-32].")
+@click.option("--seeds", help="Worlds that are reported: 33-38, 33,35 or 33  [33-38].")
 @click.option("--strengths", help="Of the confounders, the main one first  [0.7,0.5,0.9].")
 @click.option("--heads", type=click.IntRange(min=1), help="Trainings of each row on each world  [1].")
 @click.option(

@@ -85,10 +85,11 @@ def _tune(out: Path, plan: StudyPlan, workers: int) -> Rates:
         return Rates(scores={}, only=plan.learning_rates[0])
     place, dataset = prepare(out, plan.tuning, plan.world(plan.tuning), workers=workers)
     jobs = [
-        place.job(row, task, 0, rate, plan.size, tuning=True)
+        place.job(row, task, head, rate, plan.size, tuning=True)
         for row, variant in _rows(plan, plan.tuning)
         for task in variant.tasks
         for rate in plan.learning_rates
+        for head in range(1 if variant.is_slow else plan.tuning_heads)
     ]
     _train(place, dataset, jobs, workers)
     return read_rates([Run.open(job.run) for job in jobs])

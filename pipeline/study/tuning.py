@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
 from cache.run import Run
@@ -16,7 +17,7 @@ class Rates:
     """What was tried and what was taken."""
 
     scores: Mapping[Key, Mapping[float, float]]
-    """(row, task) -> learning rate -> headline metric on validation videos, in the order of trying."""
+    """(row, task) -> learning rate -> headline metric on validation videos, mean over heads, in the order of trying."""
     only: float | None = None
     """The learning rate of all rows, where one was given and nothing was tried."""
 
@@ -37,9 +38,9 @@ class Rates:
 
 def read_rates(runs: Sequence[Run]) -> Rates:
     """The scores of the tuning world's runs."""
-    scores: dict[Key, dict[float, float]] = {}
+    scores: dict[Key, dict[float, list[float]]] = {}
     for run in runs:
         task, rate = run.info.task, run.config["train"]["optimizer"]["learning_rate"]
         value = card_of(run.predictions("validation"))(None)[HEADLINE[task]]
-        scores.setdefault((run.info.variant, task), {})[rate] = value
-    return Rates(scores=scores)
+        scores.setdefault((run.info.variant, task), {}).setdefault(rate, []).append(value)
+    return Rates(scores={key: {rate: fmean(values) for rate, values in tried.items()} for key, tried in scores.items()})

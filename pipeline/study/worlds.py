@@ -59,7 +59,7 @@ class Place:
             *variant.overrides(),
             *([] if size.epochs is None or variant.is_slow else [f"train.epochs={size.epochs}"]),
         ]
-        name = f"{slug(row)}-{task}-" + (f"rate{learning_rate:g}" if tuning else f"head{head_seed}")
+        name = f"{slug(row)}-{task}-{f'rate{learning_rate:g}-' if tuning else ''}head{head_seed}"
         return Job(
             dataset_folder=self.folder / "dataset",
             cache=self.folder / "cache",

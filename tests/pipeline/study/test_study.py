@@ -18,6 +18,7 @@ TINY = StudyPlan(
     strengths=(0.7,),
     heads=1,
     learning_rates=(1e-3, 3e-3),
+    tuning_heads=1,
     rows=("baseline", "SEE"),
     size=Size(num_train=8, num_validation=2, num_test=8, num_probes=4, epochs=1),
 )
@@ -62,7 +63,7 @@ def test_a_study_from_nothing_to_its_page_and_the_same_command_reads_what_stands
     runs = sorted((out / "runs").glob("*/*"))
     assert len(runs) == 2 * 2 * 2 + 2 * 2  # rows x tasks x rates on the tuning world, rows x tasks on the other
     assert all("validation" in Run.open(run).splits for run in runs)
-    assert Run.open(out / "runs/rho0.7-world0-frozen0/baseline-atomic-rate0.001").splits == ("validation",)
+    assert Run.open(out / "runs/rho0.7-world0-frozen0/baseline-atomic-rate0.001-head0").splits == ("validation",)
     times = {path: path.stat().st_mtime_ns for path in out.rglob("*.h5")}
     assert run_study(out, TINY, workers=1) == body
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.h5")} == times
