@@ -147,13 +147,18 @@ def difference_cell(one: Body) -> str:
     return f"{points(interval['estimate'])} ({edges}) {VERDICTS[one['verdict']]}"
 
 
+def _worlds_and_p(one: Body) -> str:
+    positive = sum(value > 0 for value in one["per_world"])
+    return f"above 0 in {positive} of {len(one['per_world'])}, p {one['p_holm']:.4f}"
+
+
 def _bar(strengths: Sequence[Body]) -> Table:
     lines = [
         [
             one["row"],
             f"{strength['rho']:g}",
-            difference_cell(one["scenes"]),
-            difference_cell(one["labels"]),
+            f"{difference_cell(one['scenes'])}, {_worlds_and_p(one['scenes'])}",
+            f"{difference_cell(one['labels'])}, {_worlds_and_p(one['labels'])}",
             "reached" if one["is_reached"] else "not reached",
         ]
         for strength in strengths

@@ -11,7 +11,7 @@ from pipeline.demo.scripts import BAG_OF_FRAMES_CEILING, TEST_SPLITS
 from pipeline.study.claims import VERDICTS, Table, probe_sentences
 from pipeline.study.claims import tables as claim_tables
 from pipeline.study.plan import FIRST_WORLDS, MAIN_STRENGTH, StudyPlan
-from pipeline.study.questions import differences, having, successes
+from pipeline.study.questions import SCENES, differences, having, successes
 from pipeline.study.results import Finished
 from pipeline.study.scores import FEWEST_WORLDS, Difference, spread
 from pipeline.study.tuning import Rates
@@ -59,8 +59,6 @@ def _statement(plan: StudyPlan, finished: Sequence[Finished]) -> str:
     sentences = [
         f"{worlds}, each with {counted(plan.heads, 'training')} of every row and task on {frozen}: {size.num_train} "
         f"training videos, {size.num_test} videos in each of three test splits.",
-        f"PeVL, which is slow, is trained at rho {MAIN_STRENGTH:g} alone, once on each of the first "
-        f"{counted(FIRST_WORLDS, 'world')}, for fewer epochs.",
         "Learning rates were chosen for all rows alike, on i.i.d. videos of "
         f"world {plan.tuning_seed}, which is not among those reported."
         if len(plan.learning_rates) > 1
@@ -68,6 +66,11 @@ def _statement(plan: StudyPlan, finished: Sequence[Finished]) -> str:
         "Intervals and p-values resample worlds and, in each, videos; frozen models are not resampled. With fewer than "
         f"{counted(FEWEST_WORLDS, 'world')} no difference counts as shown.",
     ]
+    if having(finished, SCENES, "PeVL"):
+        sentences.append(
+            f"PeVL, which is slow, is trained at rho {MAIN_STRENGTH:g} alone, once on each of the first "
+            f"{counted(FIRST_WORLDS, 'world')}, for fewer epochs."
+        )
     if asked > len(finished):
         sentences.append(f"{asked - len(finished)} of {counted(asked, 'replicate')} are still missing.")
     return " ".join(sentences)
@@ -181,7 +184,8 @@ def to_markdown(body: Body) -> str:
     lines = ["# The controlled world: a study", "", body["statement"], "", "## What it says about the claims", ""]
     lines += [*(f"* {sentence}" for sentence in probe_sentences(body["clip_probe"])), ""]
     for table in claim_tables(body):
-        lines += [f"### {table.title}", "", *_markdown(table.header, table.lines), "", table.note, ""]
+        lines += [f"### {table.title}", "", *_markdown(table.header, table.lines), ""]
+        lines += [table.note, ""] if table.note else []
     for strength in body["strengths"]:
         table = main_table(strength)
         lines += [f"## rho {strength['rho']:g}, {counted(len(strength['replicates']), 'world')}", ""]

@@ -60,7 +60,7 @@ ROWS: Mapping[str, Variant] = {
     "PeVL": VARIANTS["PeVL"],
     CENTRED_CONTROL: Variant(
         text="the control with the mean of the video's frames taken away from each frame, and no intervention",
-        switches=_OURS | {"scene": "removed"},
+        switches={**_OURS, "scene": "removed"},
     ),
     MARGINAL: Variant(
         text="ours: the control with a TCI whose bias comes from a bank of other videos, so that texts are corrected "
@@ -70,17 +70,17 @@ ROWS: Mapping[str, Variant] = {
     ),
     EXCHANGE: Variant(
         text="ours: the control, trained with the mean frame of every second video exchanged for another video's",
-        switches=_OURS | {"scene": "exchanged"},
+        switches={**_OURS, "scene": "exchanged"},
         references=(BASELINE, CONTROL, CENTRED_CONTROL),
     ),
     EVIDENCE: Variant(
         text="ours: the control with CLIP's match of each class, untrained, added to its logit; the gain is three "
         "times what explains labels by how much the match varies within the video",
-        switches=_OURS | {"evidence": True},
+        switches={**_OURS, "evidence": True},
     ),
     SEE: Variant(
         text="ours: scene exchange and evidence together",
-        switches=_OURS | {"scene": "exchanged", "evidence": True},
+        switches={**_OURS, "scene": "exchanged", "evidence": True},
         references=(BASELINE, CONTROL, "TCI", EXCHANGE, EVIDENCE, CLIP_ALONE),
     ),
 }
