@@ -205,7 +205,7 @@ def test_texts_run_in_smaller_batches_and_one_that_does_not_fit_is_the_callers_p
     monkeypatch.setattr(open_clip_model, "build", lambda *_: network)
     small(2)
     for values, others in zip(encode_texts(config, prompts, CPU), expected, strict=True):
-        np.testing.assert_allclose(values.astype(float), others.astype(float), atol=1e-6)
+        np.testing.assert_allclose(values.astype(float), others.astype(float), atol=1e-5)
     assert sizes == [5, 2, 2, 1]
     small(0)
     with pytest.raises(ConfigError, match=r"text encoder ran out of memory .* Use another --device"):
