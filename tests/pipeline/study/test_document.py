@@ -93,18 +93,22 @@ def test_under_every_claim_stand_its_tests_and_what_they_show(body: dict) -> Non
     assert [claim.title for claim in CLAIMS] == list(found)[:-1]
     for claim in CLAIMS:
         table = found[claim.title]
-        assert table.header == ["difference", "where", "rho 0.7", "rho 0.5"]
-        assert [line[0] for line in table.lines] == [f"{row} minus {other}" for row, other, _ in claim.tests]
-        for line in table.lines:
-            assert re.fullmatch(r"[+-]?[\d.]+ \([+-]?[\d.]+ to [+-]?[\d.]+\) (better|worse|not shown)", line[2])
-            assert line[3] == ("-" if line[0].startswith("PeVL") else line[2])
+        assert table.header == ["difference", "rho 0.7", "rho 0.5"]
+        for line, (row, other, (task, _)) in zip(table.lines, claim.tests, strict=True):
+            assert line[0].startswith(f"{row} minus {other}, {task}, ")
+            assert re.fullmatch(r"[+-]?[\d.]+ \([+-]?[\d.]+ to [+-]?[\d.]+\) (better|worse|not shown)", line[1])
+            assert line[2] == ("-" if line[0].startswith("PeVL") else line[1])
     one = next(
         one for one in body["strengths"][0]["differences"] if (one["variant"], one["split"]) == ("VCI", SCENES[1])
     )
-    cell = found[CLAIMS[1].title].lines[0][2]
+    cell = found[CLAIMS[1].title].lines[0][1]
     assert cell.startswith(f"{100 * one['interval']['estimate']:+.1f} (")
     bar = found["The bar that was fixed beforehand"]
-    assert [line[0] for line in bar.lines] == [*OURS, *OURS]
+    assert [line[0] for line in bar.lines] == [f"{row}, rho {rho}" for rho in (0.7, 0.5) for row in OURS for _ in "12"]
+    assert {line[1] for line in bar.lines} == {
+        "control, activity, counterfactual",
+        "baseline + 50% of TCI's gain, atomic, recombined",
+    }
     assert {line[-1] for line in bar.lines} <= {"reached", "not reached"}
 
 
