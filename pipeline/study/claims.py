@@ -104,6 +104,9 @@ CLAIMS = (
 
 VERDICTS = {"more": "better", "less": "worse", "open": "not shown"}
 """What a corrected test shows, in words."""
+_MARKS = {"more": " ↑", "less": " ↓", "open": ""}
+KEY = "Points and 95 % interval; ↑ better, ↓ worse by the corrected test, unmarked: not shown."
+"""How to read the cells of a claim's table."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,10 +144,10 @@ def _found(differences: Sequence[Body], key: tuple[str, str, str, str]) -> str:
 
 
 def difference_cell(one: Body) -> str:
-    """Points, interval and what they show."""
+    """Points, interval and what they show; see KEY."""
     interval = one["interval"]
     edges = f"{points(interval['low'])} to {points(interval['high'])}"
-    return f"{points(interval['estimate'])} ({edges}) {VERDICTS[one['verdict']]}"
+    return f"{points(interval['estimate'])} ({edges}){_MARKS[one['verdict']]}"
 
 
 def _bar(strengths: Sequence[Body]) -> Table:

@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.demo.probe import ProbeRow
 from pipeline.demo.scores import HEADLINE, METRIC_NAMES, points, split_name
 from pipeline.demo.scripts import BAG_OF_FRAMES_CEILING, TEST_SPLITS
-from pipeline.study.claims import VERDICTS, Table, probe_sentences
+from pipeline.study.claims import KEY, VERDICTS, Table, probe_sentences
 from pipeline.study.claims import tables as claim_tables
 from pipeline.study.plan import FIRST_WORLDS, MAIN_STRENGTH, StudyPlan
 from pipeline.study.questions import SCENES, differences, having, successes
@@ -182,7 +182,7 @@ DIFFERENCE_HEADER = ["difference", "where", "points", "95 % interval", "worlds a
 def to_markdown(body: Body) -> str:
     """What the page opens with, and the tables of every strength."""
     lines = ["# The controlled world: a study", "", body["statement"], "", "## What it says about the claims", ""]
-    lines += [*(f"* {sentence}" for sentence in probe_sentences(body["clip_probe"])), ""]
+    lines += [*(f"* {sentence}" for sentence in probe_sentences(body["clip_probe"])), "", KEY, ""]
     for table in claim_tables(body):
         lines += [f"### {table.title}", "", *_markdown(table.header, table.lines), ""]
         lines += [table.note, ""] if table.note else []

@@ -7,7 +7,7 @@ from typing import Any
 from evaluate.figures import Point, split_comparison
 from evaluate.page import Page
 from pipeline.demo.scores import HEADLINE, METRIC_NAMES, split_name
-from pipeline.study.claims import probe_sentences, tables
+from pipeline.study.claims import KEY, probe_sentences, tables
 from pipeline.study.document import DIFFERENCE_HEADER, cell, counted, difference_line, main_table
 
 Body = Mapping[str, Any]
@@ -34,7 +34,7 @@ def _claims(page: Page, body: Body) -> None:
     page.bullets(probe_sentences(body["clip_probe"]))
     for table in tables(body):
         page.heading(table.title)
-        page.table(table.header, table.lines, caption="Points and 95 % interval; what the corrected test shows.")
+        page.table(table.header, table.lines, caption=KEY)
         if table.note:
             page.paragraph(table.note)
 

@@ -96,7 +96,7 @@ def test_under_every_claim_stand_its_tests_and_what_they_show(body: dict) -> Non
         assert table.header == ["difference", "rho 0.7", "rho 0.5"]
         for line, (row, other, (task, _)) in zip(table.lines, claim.tests, strict=True):
             assert line[0].startswith(f"{row} minus {other}, {task}, ")
-            assert re.fullmatch(r"[+-]?[\d.]+ \([+-]?[\d.]+ to [+-]?[\d.]+\) (better|worse|not shown)", line[1])
+            assert re.fullmatch(r"[+-]?[\d.]+ \([+-]?[\d.]+ to [+-]?[\d.]+\)( ↑| ↓|)", line[1])
             assert line[2] == ("-" if line[0].startswith("PeVL") else line[1])
     one = next(
         one for one in body["strengths"][0]["differences"] if (one["variant"], one["split"]) == ("VCI", SCENES[1])
