@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
@@ -22,6 +23,7 @@ from tests.toys import PROVENANCE, toy_cache, toy_dataset, toy_fingerprint
 from train.config import AugmentConfig, OptimizerConfig, TrainConfig, VideoEncoderConfig
 from train.loop import train
 from train.models.cmdcl import CMDCLConfig
+from train.trainer import Trainer
 
 ENCODER = VideoEncoderConfig(
     pretrained="none", image_size=16, resize=16, patch_size=8, width=16, depth=2, heads=2, drop_path=0.1
@@ -50,6 +52,26 @@ def write_toys(folder: Path, *, num_clips: int = 12) -> Dataset:
     dataset.write(folder / "dataset")
     add_frames(toy_cache(folder / "cache", dataset))
     return dataset
+
+
+class Stopped(BaseException):
+    """Stands for a stop from outside: no code of ours catches it."""
+
+
+def stop_after(folder: Path, config: TrainConfig, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run named `stopped` that was stopped after some steps."""
+    plain, left = Trainer._step, iter(range(steps))
+
+    def step(*arguments: Any) -> None:  # noqa: ANN401
+        if next(left, None) is None:
+            raise Stopped
+        plain(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_step", step)
+        with pytest.raises(Stopped):
+            run_training(folder, config, name="stopped")
+    assert Run.open(folder / "stopped").info.status == "running"
 
 
 def picture_rows(clip_id: str, *, num_frames: int = 8, height: int = 24, width: int = 32) -> ClipRows:

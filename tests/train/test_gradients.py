@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -11,12 +10,11 @@ from torch import Tensor, nn
 
 from tests.train.one_step import NUM_CLIPS, configs, gradients, pieces, trainer_of
 from tests.train.pose_runs import logits_table, pose_config, write_pose_toys
-from tests.train.runs import run_training, weights_of, write_toys
+from tests.train.runs import run_training, stop_after, weights_of, write_toys
 from train import trainer
 from train.methods.pevl import PeVLMethod
 from train.parallel import ALONE
 from train.pose_data import PoseBatch
-from train.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
@@ -101,17 +99,7 @@ def test_a_stopped_run_with_a_gradient_cache_continues_to_the_same_weights(
     monkeypatch.setattr(trainer, "SECONDS_BETWEEN_SAVES", 0.0)
     config = pose_config(tmp_path, gradient_cache=True, accumulate=2, checkpoint_minutes=1e-9)
     whole = run_training(tmp_path, config, name="whole")
-    plain, left = Trainer._step, iter(range(3))
-
-    def step(*arguments: Any) -> None:  # noqa: ANN401
-        if next(left, None) is None:
-            raise KeyboardInterrupt
-        plain(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", step)
-        with pytest.raises(KeyboardInterrupt):
-            run_training(tmp_path, config, name="stopped")
+    stop_after(tmp_path, config, 3, monkeypatch)
     torch.manual_seed(99)
     stopped = run_training(tmp_path, config, name="stopped")
     expected, found = weights_of(whole), weights_of(stopped)

@@ -2,16 +2,14 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from tests.train.runs import HEADS, run_training, tiny_config, weights_of, write_toys
+from tests.train.runs import HEADS, run_training, stop_after, tiny_config, weights_of, write_toys
 from train import trainer
 from train.causal.scene import Scene
-from train.trainer import Trainer
 
 
 def test_a_bank_continues_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,17 +21,7 @@ def test_a_bank_continues_bit_for_bit(tmp_path: Path, monkeypatch: pytest.Monkey
         cmdcl=replace(HEADS, tci_b="marginal", bias_bank=5, scene="exchanged", evidence=True),
     )
     whole = run_training(tmp_path, config, name="whole")
-    plain, left = Trainer._step, iter(range(5))
-
-    def step(*arguments: Any) -> None:  # noqa: ANN401
-        if next(left, None) is None:
-            raise KeyboardInterrupt
-        plain(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_step", step)
-        with pytest.raises(KeyboardInterrupt):
-            run_training(tmp_path, config, name="stopped")
+    stop_after(tmp_path, config, 5, monkeypatch)
     torch.manual_seed(12345)
     continued = run_training(tmp_path, config, name="stopped")
     old, new = weights_of(whole), weights_of(continued)

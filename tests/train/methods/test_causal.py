@@ -14,7 +14,7 @@ from cache.errors import ConfigError
 from cache.manifest import Dataset
 from cache.run import Run
 from tests.train.runs import HEADS as CMDCL_HEADS
-from tests.train.runs import run_training, tiny_config, weights_of, write_toys
+from tests.train.runs import run_training, stop_after, tiny_config, weights_of, write_toys
 from train import trainer, video_tokens
 from train.config import TrainConfig
 from train.data import Batch
@@ -27,10 +27,6 @@ from train.predict import predict
 
 CPU = torch.device("cpu")
 HEADS = PCMCIConfig(dim=16, bases=2, qformer_heads=2, qformer_ffn=32)
-
-
-class Stopped(BaseException):
-    """Stands for a stop from outside: no code of ours catches it."""
 
 
 @pytest.fixture
@@ -65,22 +61,6 @@ def model_and_batch(folder: Path, config: TrainConfig) -> tuple[CausalMethod, PC
     assert isinstance(method, CausalMethod)
     assert isinstance(model, PCMCI)
     return method, model, next(experiment.sources(CPU, progress=False)["train"].batches([np.arange(6)], 0))
-
-
-def stop_after(folder: Path, config: TrainConfig, steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run named `stopped` that was stopped after some steps."""
-    plain, left = trainer.Trainer._step, iter(range(steps))
-
-    def step(*arguments: Any) -> None:  # noqa: ANN401
-        if next(left, None) is None:
-            raise Stopped
-        plain(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(trainer.Trainer, "_step", step)
-        with pytest.raises(Stopped):
-            run_training(folder, config, name="stopped")
-    assert Run.open(folder / "stopped").info.status == "running"
 
 
 def logits_of(run: Run) -> np.typing.NDArray[np.float32]:
